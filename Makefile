@@ -1,0 +1,180 @@
+# `make help` lists the targets. Those that need system packages, a virtual
+# environment or a build make them first, and only if something changed.
+
+SHELL = /bin/sh
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL = help
+# Set-up steps follow each other; what is slow runs side by side by itself.
+.NOTPARALLEL:
+
+VENV = .venv
+PY = $(VENV)/bin/python
+PIP = $(PY) -m pip install -q --disable-pip-version-check
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+SOURCES := $(sort $(wildcard csrc/*/*.c))
+HEADERS := $(sort $(wildcard csrc/*/*.h))
+C_FILES := $(SOURCES) $(HEADERS) $(sort $(wildcard tests/c/*.[ch] \
+             fuzz/*.[ch] bench/*.[ch] bench/*/*.[ch]))
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | \
+	  awk -F'|' '{ printf "  %-16s%s\n", $$1, $$2 }'
+
+# ---------------------------------------------------------------- to use it
+
+.PHONY: demo test build
+demo: build ## set everything up and serve the chat page (PORT=8000 to choose)
+	@exec $(PY) -m twspy.demo $(if $(PORT),--port $(PORT))
+
+test: packages-test ctest $(VENV)/built node-packages pytest ## set everything up and run all tests
+
+build: packages-build $(VENV)/built ## build the package into .venv
+
+# ------------------------------------------------------------------- checks
+
+.PHONY: ctest pytest asan valgrind tsan lint types check
+CORE = $(MAKE) -s -j$(JOBS) -f tools/core.mk
+
+SANITIZE ?= address,undefined
+ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thread)
+	@$(CORE) SANITIZE=$(SANITIZE) tests
+	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
+	  UBSAN_OPTIONS=print_stacktrace=1 $$(tools/find_python.sh) \
+	  tools/run_ctests.py $$($(CORE) SANITIZE=$(SANITIZE) names)
+
+valgrind: packages-dev ## run the C tests under valgrind
+	@$(CORE) SANITIZE= tests
+	@$$(tools/find_python.sh) tools/run_ctests.py --timeout 600 --wrap \
+	  'valgrind -q --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
+	  $$($(CORE) SANITIZE= names)
+
+tsan: packages-dev ## run the C tests with the thread sanitizer
+	@$(MAKE) -s ctest SANITIZE=thread
+
+pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests only (ARGS='-k name')
+	@$(PY) -m pytest $(ARGS)
+
+# A second build beside the plain one: PYTHONSAFEPATH keeps the plain one in the
+# working directory out. The sanitizer must be the first library of a process.
+# Two frames for each allocation tell what csrc leaks from what CPython leaks;
+# LEAK_FRAMES=30 says more about an allocation, but finds no leak.
+ASAN_LIB = build/asan/lib
+LEAK_FRAMES ?= 2
+asan: packages-dev $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests on a build with sanitizers
+	@echo "Building twspy with sanitizers"
+	@rm -rf $(ASAN_LIB) && mkdir -p $(ASAN_LIB)
+	@cp -R twspy $(ASAN_LIB) && rm -f $(ASAN_LIB)/twspy/*.so
+	@CC=gcc TWSPY_SANITIZE=address,undefined $(PY) setup.py -q build_ext \
+	  --build-temp build/asan/temp --build-lib $(ASAN_LIB)
+	@TWSPY_TEST_BUILD=$(CURDIR)/$(ASAN_LIB) PYTHONPATH=$(CURDIR)/$(ASAN_LIB) \
+	  PYTHONSAFEPATH=1 PYTHONMALLOC=malloc \
+	  ASAN_OPTIONS=detect_leaks=1:malloc_context_size=$(LEAK_FRAMES) \
+	  LSAN_OPTIONS=suppressions=$(CURDIR)/tools/lsan.supp:print_suppressions=0 \
+	  UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
+	  $(PY) -m pytest -p no:cacheprovider $(ARGS)
+
+.PHONY: werror
+WERROR = build/werror-$(notdir $(firstword $(CC)))
+werror: packages-dev $(PY) ## build with warnings as errors (CC=clang)
+	@echo "Building twspy with $(CC), warnings as errors"
+	@TWSPY_WERROR=1 CC="$(CC)" $(PY) setup.py -q build_ext \
+	  --build-temp $(WERROR)/temp --build-lib $(WERROR)/lib
+
+lint: packages-dev $(VENV)/for-checks ## style of Python and C, layers, banned calls, a test for each file
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@clang-format --dry-run -Werror $(C_FILES)
+	@$(PY) tools/check_layers.py
+	@$(PY) tools/check_capi.py
+	@$(PY) tools/check_mirror.py
+
+types: $(VENV)/built $(VENV)/for-checks ## mypy, and the stub against the module
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy tools
+	@$(VENV)/bin/stubtest twspy._twspy
+
+check: lint types ## lint and types
+
+# ------------------------------------------------------------ fuzzing, bench
+
+.PHONY: fuzz bench
+SECONDS ?= 60
+fuzz: packages-dev ## run each fuzzer (SECONDS=60, FUZZ=frame for one)
+	@$(CORE) CC=clang SANITIZE=fuzzer-no-link,address,undefined fuzzers
+	@tools/run_fuzzers.sh build/core/clang-fuzzer-no-link-address-undefined \
+	  $(SECONDS) $(FUZZ)
+
+BENCH ?= bench/echo.py
+bench: $(VENV)/built $(VENV)/for-tests ## measure (BENCH=bench/echo.py, ARGS=...)
+	@$(PY) $(BENCH) $(ARGS)
+
+# ------------------------------------------------------------------- editing
+
+.PHONY: format clean
+format: packages-dev $(VENV)/for-checks ## format Python and C
+	@$(VENV)/bin/ruff check -q --fix .
+	@$(VENV)/bin/ruff format .
+	@clang-format -i $(C_FILES)
+
+clean: ## remove everything that was built or installed here
+	rm -rf build dist $(VENV) tests/interop/node_modules *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f twspy/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -------------------------------------------------------------------- set-up
+
+.PHONY: packages-build packages-test packages-dev node-packages FORCE
+packages-build packages-test packages-dev: packages-%:
+	@tools/setup.sh $*
+
+$(PY):
+	@python=$$(tools/find_python.sh); \
+	  echo "Making a virtual environment with $$python"; \
+	  "$$python" -m venv $(VENV)
+	@$(PIP) --upgrade pip 'setuptools>=77'
+
+# What a build depends on beside the content of files: which files there are,
+# the compiler and the switches. This file changes only if one of them does.
+$(VENV)/inputs: FORCE | $(PY)
+	@printf '%s\n' '$(SOURCES) $(HEADERS)' "$(CURDIR) $(CC) $$CFLAGS" \
+	  "$$TWSPY_DEBUG $$TWSPY_WERROR $$TWSPY_SANITIZE $$TWSPY_COVERAGE" \
+	  > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(VENV)/built: $(VENV)/inputs setup.py pyproject.toml twspy/_version.py \
+               $(SOURCES) $(HEADERS)
+	@echo "Building twspy"
+	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+# The lists stand in pyproject.toml: those of the tests and of the checks.
+EXTRAS = import sys, tomllib; \
+  lists = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+  print(*(r for extra in sys.argv[1:] \
+          for r in lists['optional-dependencies'][extra]), sep='\n')
+
+$(VENV)/for-tests: pyproject.toml | $(PY)
+	@echo "Installing what the tests need"
+	@$(PY) -c "$(EXTRAS)" test > $@.txt
+	@$(PIP) -r $@.txt
+	@touch $@
+
+$(VENV)/for-checks: pyproject.toml $(VENV)/for-tests
+	@echo "Installing what the checks need"
+	@$(PY) -c "$(EXTRAS)" dev > $@.txt
+	@$(PIP) -r $@.txt
+	@touch $@
+
+NODE_STAMP = tests/interop/node_modules/.stamp
+node-packages: packages-test $(NODE_STAMP)
+
+$(NODE_STAMP): tests/interop/package.json
+	@echo "Installing the Node packages of the tests"
+	@cd tests/interop && npm install --no-package-lock --no-audit \
+	  --no-fund --ignore-scripts --loglevel=error
+	@touch $@

@@ -1,0 +1,58 @@
+/* Which descriptors are ready: epoll, or poll() where there is no epoll. The
+ * only place that knows either. Level-triggered. */
+#ifndef TWS_LOOP_POLLER_H
+#define TWS_LOOP_POLLER_H
+
+#include "protocol/status.h"
+
+enum {
+    TWS_READABLE = 1,
+    TWS_WRITABLE = 2,
+    TWS_HANGUP = 4, /* error or hang-up; reported whether asked for or not */
+};
+
+struct tws_ready {
+    void *data; /* as given to tws_poller_add() */
+    unsigned events;
+};
+
+struct tws_poller; /* opaque; owned by whoever made it */
+
+enum tws_poller_kind {
+    TWS_POLLER_BEST, /* epoll where the system has it */
+    TWS_POLLER_POLL, /* poll(), everywhere */
+};
+
+/* TWS_OS or TWS_NOMEM on failure. */
+enum tws_status tws_poller_new(enum tws_poller_kind kind,
+                               struct tws_poller **poller,
+                               struct tws_error *err);
+void tws_poller_free(struct tws_poller *poller); /* NULL is allowed */
+
+/* Any thread may call these while another waits; a wait under way takes the
+ * change into account. `events` may be 0 (hang-ups are still reported; use
+ * remove to hear nothing at all). A removed descriptor's data is not
+ * reported by a wait that begins after the call; a wait already under way
+ * may still report it. `fd` is removed before it is closed. */
+enum tws_status tws_poller_add(struct tws_poller *poller, int fd,
+                               unsigned events, void *data,
+                               struct tws_error *err);
+enum tws_status tws_poller_modify(struct tws_poller *poller, int fd,
+                                  unsigned events, void *data,
+                                  struct tws_error *err);
+enum tws_status tws_poller_remove(struct tws_poller *poller, int fd,
+                                  struct tws_error *err);
+
+/* Waits until something is ready, the poller is woken or `timeout_ns` is
+ * over (0: looks only; UINT64_MAX: no limit). TWS_OK with *count entries of
+ * `ready` filled (0 after a time-out, a wake-up or a signal). One thread at
+ * a time. */
+enum tws_status tws_poller_wait(struct tws_poller *poller, uint64_t timeout_ns,
+                                struct tws_ready *ready, size_t capacity,
+                                size_t *count, struct tws_error *err);
+
+/* Ends the wait under way, or else the next one, at once. Any thread, and a
+ * signal handler. */
+void tws_poller_wake(struct tws_poller *poller);
+
+#endif /* TWS_LOOP_POLLER_H */

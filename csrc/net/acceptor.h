@@ -1,0 +1,67 @@
+/* Opening handshakes of a listening socket, side by side: a peer that is
+ * slow, silent or wrong keeps nobody waiting. Never blocks but in
+ * tws_acceptor_wait(). Not thread-safe. */
+#ifndef TWS_NET_ACCEPTOR_H
+#define TWS_NET_ACCEPTOR_H
+
+#include "net/opening.h"
+#include "net/socket.h"
+
+struct tws_acceptor;
+
+struct tws_acceptor_options {
+    struct tws_http_limits http;
+    struct tws_handshake_policy policy;  /* spans borrowed for its life */
+    const struct tws_http_field *fields; /* of each 101; borrowed for its
+                                          * life */
+    size_t field_count;
+    uint64_t open_timeout;  /* nanoseconds for a whole handshake; UINT64_MAX:
+                             * no limit */
+    uint64_t close_timeout; /* nanoseconds to linger after a refusal */
+    size_t half_open_max;   /* the oldest goes where more come; at least 1 */
+};
+
+enum tws_acceptor_event {
+    TWS_ACCEPTOR_IDLE,      /* nothing to do but to wait */
+    TWS_ACCEPTOR_CONNECTED, /* *accepted is filled in; call again */
+    TWS_ACCEPTOR_REFUSED,   /* *peer was sent away, *err says why; call
+                             * again */
+    TWS_ACCEPTOR_FAILED,    /* *err: the listener can't accept */
+};
+
+/* A connection whose 101 is out. */
+struct tws_accepted {
+    int fd; /* owned by the caller, as all of it */
+    struct tws_address peer;
+    struct tws_buffer head; /* the request's head, which is well-formed and
+                             * allowed by the policy */
+    struct tws_buffer rest; /* what came behind it */
+};
+void tws_accepted_release(struct tws_accepted *accepted); /* not the fd */
+
+/* Does not own `listener`, which is non-blocking. */
+enum tws_status tws_acceptor_new(int listener,
+                                 const struct tws_acceptor_options *options,
+                                 struct tws_acceptor **acceptor,
+                                 struct tws_error *err);
+/* Closes what is half open. NULL is allowed. */
+void tws_acceptor_free(struct tws_acceptor *acceptor);
+
+/* Goes on with everything that is ready. `now` is of the monotonic clock. */
+enum tws_acceptor_event tws_acceptor_advance(struct tws_acceptor *acceptor,
+                                             uint64_t now,
+                                             struct tws_accepted *accepted,
+                                             struct tws_address *peer,
+                                             struct tws_error *err);
+
+/* Waits until something is ready, a half-open connection's time is over, or
+ * `timeout_ns` is (UINT64_MAX: no limit). TWS_OK: call advance; TWS_AGAIN:
+ * the time is over or a signal came. TWS_OS: EBADF where the listener is
+ * closed or shut down. */
+enum tws_status tws_acceptor_wait(struct tws_acceptor *acceptor, uint64_t now,
+                                  uint64_t timeout_ns, struct tws_error *err);
+
+/* Connections whose handshake is not finished, and lingering ones. */
+size_t tws_acceptor_half_open(const struct tws_acceptor *acceptor);
+
+#endif /* TWS_NET_ACCEPTOR_H */

@@ -1,0 +1,282 @@
+#include "protocol/assembler.h"
+
+#include "protocol/close_code.h"
+
+#include <inttypes.h>
+
+/* Reading straight into the message pays from here on. */
+enum { DIRECT_MIN = 16 * 1024, DIRECT_MAX_FIRST = 64 * 1024 };
+
+void
+tws_assembler_release(struct tws_assembler *assembler)
+{
+    tws_buffer_release(&assembler->message);
+    tws_buffer_release(&assembler->control);
+    *assembler = (struct tws_assembler){0};
+}
+
+/* An idle connection keeps no buffer: what an event borrowed goes back. */
+static void
+settle(struct tws_assembler *assembler)
+{
+    if (assembler->opcode == 0) {
+        tws_buffer_release(&assembler->message);
+    }
+    tws_buffer_release(&assembler->control);
+    assembler->handed_out = false;
+}
+
+static enum tws_status
+not_utf8(struct tws_error *err)
+{
+    return tws_error_protocol(err, TWS_CLOSE_INVALID_DATA,
+                              "text message is not valid UTF-8");
+}
+
+static enum tws_status
+finish_control(const struct tws_frame_header *header, const uint8_t *data,
+               struct tws_event *event, struct tws_error *err)
+{
+    size_t length = (size_t)header->length;
+    struct tws_event result = {.data = data, .length = length};
+    switch (header->opcode) {
+    case TWS_OPCODE_CLOSE: {
+        result.type = TWS_EVENT_CLOSE;
+        enum tws_status status =
+            tws_close_parse(data, length, &result.code, &result.reason, err);
+        if (status != TWS_OK) {
+            return status;
+        }
+        break;
+    }
+    case TWS_OPCODE_PING:
+        result.type = TWS_EVENT_PING;
+        break;
+    default:
+        result.type = TWS_EVENT_PONG;
+        break;
+    }
+    *event = result;
+    return TWS_OK;
+}
+
+static enum tws_status
+take_control(struct tws_assembler *assembler, const struct tws_piece *piece,
+             struct tws_event *event, struct tws_error *err)
+{
+    if (piece->first && piece->last) {
+        tws_piece_copy(piece, piece->data);
+        return finish_control(piece->header, piece->data, event, err);
+    }
+    uint8_t *room;
+    enum tws_status status =
+        tws_buffer_reserve(&assembler->control, piece->length, &room);
+    if (status != TWS_OK) {
+        return tws_error_nomem(err);
+    }
+    tws_piece_copy(piece, room);
+    tws_buffer_commit(&assembler->control, piece->length);
+    if (!piece->last) {
+        return TWS_AGAIN;
+    }
+    assembler->handed_out = true;
+    return finish_control(piece->header, tws_buffer_data(&assembler->control),
+                          event, err);
+}
+
+/* The rules that a data frame's header must meet (§5.4, and our limits). */
+static enum tws_status
+start_frame(struct tws_assembler *assembler,
+            const struct tws_message_limits *limits,
+            const struct tws_frame_header *header, struct tws_error *err)
+{
+    if (header->opcode == TWS_OPCODE_CONTINUATION) {
+        if (assembler->opcode == 0) {
+            return tws_error_protocol(
+                err, TWS_CLOSE_PROTOCOL_ERROR,
+                "continuation frame without a message to continue");
+        }
+    }
+    else if (assembler->opcode != 0) {
+        return tws_error_protocol(
+            err, TWS_CLOSE_PROTOCOL_ERROR,
+            "new data frame (opcode 0x%x) inside a fragmented message, "
+            "expected a continuation",
+            header->opcode);
+    }
+    /* Subtracting can't overflow; adding a peer's 63-bit length could. */
+    uint64_t have = tws_buffer_length(&assembler->message);
+    if (have > limits->size || header->length > limits->size - have) {
+        return tws_error_protocol(err, TWS_CLOSE_MESSAGE_TOOBIG,
+                                  "message of at least %" PRIu64
+                                  " bytes, the limit is %" PRIu64,
+                                  have + header->length, limits->size);
+    }
+    if (assembler->fragments >= limits->fragments) {
+        return tws_error_protocol(err, TWS_CLOSE_POLICY,
+                                  "message of more than %" PRIu32 " fragments",
+                                  limits->fragments);
+    }
+    return TWS_OK;
+}
+
+/* The common case: a message in one frame that lies whole in the input. */
+static enum tws_status
+take_whole(const struct tws_piece *piece, struct tws_event *event,
+           struct tws_error *err)
+{
+    struct tws_event result = {.data = piece->data, .length = piece->length};
+    if (piece->header->opcode == TWS_OPCODE_TEXT) {
+        result.type = TWS_EVENT_TEXT;
+        result.ascii = tws_piece_copy_ascii(piece, piece->data);
+        if (!result.ascii && !tws_utf8_valid(piece->data, piece->length)) {
+            return not_utf8(err);
+        }
+    }
+    else {
+        result.type = TWS_EVENT_BINARY;
+        tws_piece_copy(piece, piece->data);
+    }
+    *event = result;
+    return TWS_OK;
+}
+
+/* Counts `length` unmasked bytes in the message's reserved room. */
+static enum tws_status
+append(struct tws_assembler *assembler, const uint8_t *room, size_t length,
+       bool ascii, struct tws_error *err)
+{
+    if (assembler->opcode == TWS_OPCODE_TEXT) {
+        assembler->ascii = assembler->ascii && ascii;
+        /* ASCII can't be judged alone where a character is unfinished. */
+        if ((!ascii || !tws_utf8_complete(&assembler->utf8))
+            && !tws_utf8_feed(&assembler->utf8, room, length)) {
+            return not_utf8(err);
+        }
+    }
+    tws_buffer_commit(&assembler->message, length);
+    return TWS_OK;
+}
+
+static enum tws_status
+finish_message(struct tws_assembler *assembler, struct tws_event *event,
+               struct tws_error *err)
+{
+    bool text = assembler->opcode == TWS_OPCODE_TEXT;
+    if (text && !tws_utf8_complete(&assembler->utf8)) {
+        return not_utf8(err);
+    }
+    *event = (struct tws_event){
+        .type = text ? TWS_EVENT_TEXT : TWS_EVENT_BINARY,
+        .data = tws_buffer_data(&assembler->message),
+        .length = tws_buffer_length(&assembler->message),
+        .ascii = text && assembler->ascii,
+    };
+    assembler->opcode = 0;
+    assembler->handed_out = true;
+    return TWS_OK;
+}
+
+enum tws_status
+tws_assembler_take(struct tws_assembler *assembler,
+                   const struct tws_message_limits *limits,
+                   const struct tws_piece *piece, struct tws_event *event,
+                   struct tws_error *err)
+{
+    const struct tws_frame_header *header = piece->header;
+    if (assembler->handed_out) {
+        settle(assembler);
+    }
+    if (tws_opcode_is_control(header->opcode)) {
+        return take_control(assembler, piece, event, err);
+    }
+    if (piece->first) {
+        enum tws_status status = start_frame(assembler, limits, header, err);
+        if (status != TWS_OK) {
+            return status;
+        }
+        if (piece->last && header->fin && assembler->opcode == 0) {
+            return take_whole(piece, event, err);
+        }
+        if (header->opcode != TWS_OPCODE_CONTINUATION) {
+            assembler->opcode = header->opcode;
+            assembler->fragments = 0;
+            assembler->utf8 = (struct tws_utf8){0};
+            assembler->ascii = true;
+        }
+        assembler->fragments++;
+    }
+    if (piece->length > 0) {
+        uint8_t *room;
+        if (tws_buffer_reserve(&assembler->message, piece->length, &room)
+            != TWS_OK) {
+            return tws_error_nomem(err);
+        }
+        bool ascii = tws_piece_copy_ascii(piece, room);
+        enum tws_status status =
+            append(assembler, room, piece->length, ascii, err);
+        if (status != TWS_OK) {
+            return status;
+        }
+    }
+    if (!piece->last || !header->fin) {
+        return TWS_AGAIN;
+    }
+    return finish_message(assembler, event, err);
+}
+
+enum tws_status
+tws_receive(struct tws_frame_reader *reader, struct tws_assembler *assembler,
+            const struct tws_message_limits *limits, struct tws_input *input,
+            struct tws_event *event, struct tws_error *err)
+{
+    struct tws_piece piece;
+    enum tws_status status;
+    if (assembler->handed_out) {
+        settle(assembler);
+    }
+    do {
+        status = tws_frame_reader_next(reader, input, &piece, err);
+        if (status != TWS_OK) {
+            return status;
+        }
+        status = tws_assembler_take(assembler, limits, &piece, event, err);
+    } while (status == TWS_AGAIN);
+    return status;
+}
+
+bool
+tws_receive_room(const struct tws_frame_reader *reader,
+                 struct tws_assembler *assembler, uint8_t **room, size_t *size)
+{
+    if (!reader->in_payload || assembler->handed_out
+        || tws_opcode_is_control(reader->header.opcode)
+        || reader->left < DIRECT_MIN) {
+        return false;
+    }
+    uint64_t want = tws_buffer_length(&assembler->message);
+    if (want < DIRECT_MAX_FIRST) {
+        want = DIRECT_MAX_FIRST;
+    }
+    if (want > reader->left) {
+        want = reader->left;
+    }
+    if (tws_buffer_reserve(&assembler->message, (size_t)want, room)
+        != TWS_OK) {
+        return false;
+    }
+    *size = (size_t)want;
+    return true;
+}
+
+enum tws_status
+tws_receive_direct(struct tws_frame_reader *reader,
+                   struct tws_assembler *assembler,
+                   const struct tws_message_limits *limits, uint8_t *room,
+                   size_t length, struct tws_event *event,
+                   struct tws_error *err)
+{
+    struct tws_piece piece;
+    tws_frame_reader_skip(reader, room, length, &piece);
+    return tws_assembler_take(assembler, limits, &piece, event, err);
+}

@@ -1,0 +1,87 @@
+/* From frames to messages (RFC 6455 §5.4): joins fragments, lets control
+ * frames pass between them, enforces the limits and checks UTF-8 as the
+ * bytes arrive. */
+#ifndef TWS_PROTOCOL_ASSEMBLER_H
+#define TWS_PROTOCOL_ASSEMBLER_H
+
+#include "protocol/buffer.h"
+#include "protocol/frame_reader.h"
+#include "protocol/utf8.h"
+
+struct tws_message_limits {
+    uint64_t size;      /* bytes in a message; UINT64_MAX: none */
+    uint32_t fragments; /* frames in a message */
+};
+
+#define TWS_MESSAGE_LIMITS_DEFAULT                                            \
+    ((struct tws_message_limits){.size = 1 << 20, .fragments = 1 << 17})
+
+enum tws_event_type {
+    TWS_EVENT_TEXT,
+    TWS_EVENT_BINARY,
+    TWS_EVENT_CLOSE,
+    TWS_EVENT_PING,
+    TWS_EVENT_PONG,
+};
+
+struct tws_event {
+    enum tws_event_type type;
+    const uint8_t *data; /* whole payload, unmasked; text is valid UTF-8.
+                          * Borrowed from the input or the assembler, until
+                          * the next call with either. */
+    size_t length;
+    bool ascii;             /* text: every byte is below 0x80 */
+    uint16_t code;          /* close: 1005 where there was none */
+    struct tws_span reason; /* close: within `data` */
+};
+
+struct tws_assembler {
+    struct tws_buffer message; /* of the unfinished message */
+    struct tws_buffer control; /* of the unfinished control frame */
+    uint32_t fragments;        /* frames of the message so far */
+    struct tws_utf8 utf8;
+    uint8_t opcode;  /* of the unfinished message, 0 for none */
+    bool ascii;      /* so far */
+    bool handed_out; /* an event borrows `message` or `control` */
+};
+
+/* A zeroed struct is ready for use. Gives all memory back. */
+void tws_assembler_release(struct tws_assembler *assembler);
+
+/* Takes the next piece. TWS_OK: *event is complete. TWS_AGAIN: nothing to
+ * tell yet. TWS_NOMEM, or TWS_PROTOCOL with the close code: 1002 for a
+ * continuation without start, a start within a message or a bad Close, 1007
+ * for text that is not UTF-8 (at its first impossible byte), 1009 for a
+ * message that is or will be over the limit (by the header alone), 1008 for
+ * too many fragments. */
+enum tws_status tws_assembler_take(struct tws_assembler *assembler,
+                                   const struct tws_message_limits *limits,
+                                   const struct tws_piece *piece,
+                                   struct tws_event *event,
+                                   struct tws_error *err);
+
+/* tws_frame_reader_next() and tws_assembler_take() until there is an event
+ * (TWS_OK), the input is used up (TWS_AGAIN) or the stream is broken. Memory
+ * of an event handed out before is given back. */
+enum tws_status tws_receive(struct tws_frame_reader *reader,
+                            struct tws_assembler *assembler,
+                            const struct tws_message_limits *limits,
+                            struct tws_input *input, struct tws_event *event,
+                            struct tws_error *err);
+
+/* Where the input is used up in the middle of a large data frame, the next
+ * bytes can be read straight into the message. True: *room and *size say
+ * where and how many at most; put n of them there and call
+ * tws_receive_direct() with n. The room is never larger than what already
+ * arrived or 64 KiB, whatever the header claims. */
+bool tws_receive_room(const struct tws_frame_reader *reader,
+                      struct tws_assembler *assembler, uint8_t **room,
+                      size_t *size);
+enum tws_status tws_receive_direct(struct tws_frame_reader *reader,
+                                   struct tws_assembler *assembler,
+                                   const struct tws_message_limits *limits,
+                                   uint8_t *room, size_t length,
+                                   struct tws_event *event,
+                                   struct tws_error *err);
+
+#endif /* TWS_PROTOCOL_ASSEMBLER_H */

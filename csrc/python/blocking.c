@@ -1,0 +1,116 @@
+#include "python/blocking.h"
+
+#include "loop/timers.h"
+
+#include <errno.h>
+
+struct tws_deadline
+tws_deadline_after(uint64_t timeout_ns)
+{
+    struct tws_deadline deadline = {.at = UINT64_MAX};
+    if (timeout_ns == 0) {
+        deadline.at = 0;
+        deadline.immediate = true;
+    }
+    else if (timeout_ns != UINT64_MAX) {
+        uint64_t now = tws_clock_now();
+        if (timeout_ns < UINT64_MAX - now) {
+            deadline.at = now + timeout_ns;
+        }
+    }
+    return deadline;
+}
+
+/* Nanoseconds left; 0 where it has passed. */
+static uint64_t
+time_left(const struct tws_deadline *deadline)
+{
+    if (deadline->at == UINT64_MAX) {
+        return UINT64_MAX;
+    }
+    uint64_t now = tws_clock_now();
+    return deadline->at > now ? deadline->at - now : 0;
+}
+
+static int
+raise_would_block(void)
+{
+    errno = EAGAIN;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+static int
+raise_timeout(const char *what)
+{
+    PyErr_Format(PyExc_TimeoutError, "%s timed out", what);
+    return -1;
+}
+
+int
+tws_wait_for(int fd, unsigned events, const struct tws_deadline *deadline,
+             const char *what, unsigned *ready)
+{
+    if (deadline->immediate) {
+        return raise_would_block();
+    }
+    for (;;) {
+        struct tws_error err = {.status = TWS_OK};
+        enum tws_status status;
+        uint64_t left = time_left(deadline);
+        Py_BEGIN_ALLOW_THREADS status =
+            tws_socket_wait(fd, events, left, ready, &err);
+        Py_END_ALLOW_THREADS if (status == TWS_OS)
+        {
+            errno = err.sys_errno;
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+        /* Also where the descriptor is ready: a call that keeps finding it
+         * so would never let Ctrl-C through. */
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+        if (status == TWS_OK) {
+            return 0;
+        }
+        if (left == 0) {
+            return raise_timeout(what);
+        }
+    }
+}
+
+int
+tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
+              const char *what)
+{
+    if (PyThread_acquire_lock(lock, NOWAIT_LOCK) == 1) {
+        return 0;
+    }
+    if (deadline->immediate) {
+        return raise_would_block();
+    }
+    for (;;) {
+        PyLockStatus status;
+        uint64_t left = time_left(deadline);
+        PY_TIMEOUT_T microseconds = -1; /* no limit */
+        if (left != UINT64_MAX) {
+            left = (left + 999) / 1000;
+            microseconds = left < (uint64_t)PY_TIMEOUT_MAX
+                               ? (PY_TIMEOUT_T)left
+                               : (PY_TIMEOUT_T)PY_TIMEOUT_MAX;
+        }
+        Py_BEGIN_ALLOW_THREADS status =
+            PyThread_acquire_lock_timed(lock, microseconds, 1);
+        Py_END_ALLOW_THREADS if (status == PY_LOCK_ACQUIRED)
+        {
+            return 0;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+        if (status == PY_LOCK_FAILURE) {
+            return raise_timeout(what);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+/* Waiting in a blocking call: always without the GIL, never longer than the
+ * deadline, and signals (Ctrl-C) get their turn. */
+#ifndef TWS_PYTHON_BLOCKING_H
+#define TWS_PYTHON_BLOCKING_H
+
+#include "python/state.h"
+
+#include "net/socket.h"
+
+/* When a blocking call must return. */
+struct tws_deadline {
+    uint64_t at;    /* nanoseconds of the monotonic clock; UINT64_MAX: never */
+    bool immediate; /* a non-blocking socket: do not wait at all */
+};
+
+/* The deadline of a call that starts now and may take `timeout_ns`: 0 means
+ * non-blocking, UINT64_MAX no limit, as with socket.settimeout(). */
+struct tws_deadline tws_deadline_after(uint64_t timeout_ns);
+
+/* Waits until `fd` is ready for one of `events` (TWS_WAIT_*). 0: ready, with
+ * *ready set. -1 with an exception: BlockingIOError (immediate), TimeoutError
+ * (`what` names the call that timed out), OSError, or what a signal handler
+ * raised. */
+int tws_wait_for(int fd, unsigned events, const struct tws_deadline *deadline,
+                 const char *what, unsigned *ready);
+
+/* Takes a lock that another thread may hold for long. 0, or -1 as above. */
+int tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
+                  const char *what);
+
+#endif /* TWS_PYTHON_BLOCKING_H */

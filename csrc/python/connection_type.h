@@ -1,0 +1,101 @@
+/* `Connection`: a peer that speaks messages. It has one of two back ends: a
+ * `websocket` that the calling threads read and write themselves (`blocking`,
+ * connection_blocking.c), or a client of a `Server` whose loop does
+ * (`client`, connection_served.c). */
+#ifndef TWS_PYTHON_CONNECTION_TYPE_H
+#define TWS_PYTHON_CONNECTION_TYPE_H
+
+#include "python/blocking.h"
+#include "python/websocket_type.h"
+
+#include "engine/client.h"
+#include "protocol/session.h"
+
+/* The state of a connection over a websocket of its own. */
+struct tws_blocking {
+    pthread_mutex_t lock; /* of `session` and `over` */
+    struct tws_session session;
+    bool over; /* the closing handshake is done or will never be */
+    PyThread_type_lock done;        /* held until `over` */
+    struct tws_assembler assembler; /* belongs to the thread that reads */
+    bool opened;                    /* onopen was called */
+    bool reported;                  /* onclose was called */
+};
+
+typedef struct {
+    PyObject_HEAD struct tws_state *state; /* borrowed */
+    PyObject *sock; /* strong; WebsocketObject. Of a served client made when
+                     * first asked for; NULL until then */
+    struct tws_blocking *blocking; /* owned, or NULL */
+    struct tws_client *client;     /* a reference, or NULL */
+    PyObject *server;              /* strong; of a served client */
+    PyObject *head;     /* strong; bytes of a served client's request head */
+    PyObject *protocol; /* strong; str or None, of a served client */
+    struct tws_address *peer; /* owned, as long as its length says */
+    PyObject *close_message;  /* strong; once it is over */
+    PyObject *send_hooks;     /* strong; tuple of callables, or NULL */
+    PyObject *recv_hooks;
+    PyObject *dict;
+    PyObject *weakrefs;
+} ConnectionObject;
+
+extern PyType_Spec tws_connection_spec;
+
+/* A Message as it is; str becomes a TextMessage, bytes-like a BinaryMessage.
+ * New reference, or NULL with TypeError. */
+PyObject *tws_as_message(struct tws_state *state, PyObject *given);
+
+/* What is to be sent: a Message (str and bytes-like become one), after the
+ * send hooks. New reference. */
+PyObject *tws_connection_outgoing(ConnectionObject *conn, PyObject *message);
+/* Runs the recv hooks; steals `message`. */
+PyObject *tws_connection_incoming(ConnectionObject *conn, PyObject *message);
+
+/* A message object for a TEXT or BINARY event; its bytes are copied. */
+PyObject *tws_connection_message(struct tws_state *state,
+                                 const struct tws_event *event);
+
+/* Calls conn.<name>(argument), or without one where it is NULL; what it
+ * raises goes to onerror. -1 with an exception that is no Exception
+ * (KeyboardInterrupt, SystemExit). */
+int tws_connection_call(ConnectionObject *conn, PyObject *name,
+                        PyObject *argument);
+
+/* Keeps a copy of the peer's address; -1 with MemoryError. */
+int tws_connection_set_peer(ConnectionObject *conn,
+                            const struct tws_address *peer);
+
+/* connection_blocking.c ------------------------------------------------ */
+
+int tws_blocking_init(ConnectionObject *conn, WebsocketObject *ws);
+void tws_blocking_free(struct tws_blocking *blocking);
+/* -1 with an exception. `fragment` 0: one frame. */
+int tws_blocking_send(ConnectionObject *conn, PyObject *message,
+                      size_t fragment, const struct tws_deadline *deadline);
+int tws_blocking_ping(ConnectionObject *conn, struct tws_span payload);
+/* The next Message; SocketClosed at the end. */
+PyObject *tws_blocking_recv(ConnectionObject *conn,
+                            const struct tws_deadline *deadline);
+int tws_blocking_close(ConnectionObject *conn, uint16_t code,
+                       struct tws_span reason,
+                       const struct tws_deadline *deadline);
+PyObject *tws_blocking_receive_forever(ConnectionObject *conn);
+
+/* connection_served.c -------------------------------------------------- */
+
+/* A Connection for a request that a server is about to accept. */
+PyObject *tws_served_new(struct tws_state *state, PyObject *server,
+                         const struct tws_address *peer, struct tws_span head,
+                         PyObject *protocol);
+int tws_served_send_message(ConnectionObject *conn, PyObject *message,
+                            size_t fragment);
+int tws_served_ping(ConnectionObject *conn, struct tws_span payload);
+PyObject *tws_served_recv(ConnectionObject *conn,
+                          const struct tws_deadline *deadline);
+int tws_served_begin_close(ConnectionObject *conn, uint16_t code,
+                           struct tws_span reason);
+/* The websocket view of a served client; borrowed, made when first asked
+ * for. */
+PyObject *tws_served_sock(ConnectionObject *conn);
+
+#endif /* TWS_PYTHON_CONNECTION_TYPE_H */

@@ -1,0 +1,394 @@
+#include "python/options.h"
+
+#include <math.h>
+
+#define SECOND ((uint64_t)1000000000)
+
+int
+tws_timeout_from_object(PyObject *seconds, const char *name,
+                        uint64_t *timeout_ns)
+{
+    if (seconds == Py_None) {
+        *timeout_ns = UINT64_MAX;
+        return 0;
+    }
+    double value = PyFloat_AsDouble(seconds);
+    if (value == -1.0 && PyErr_Occurred() != NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s is %.200s, expected a number of seconds or None",
+                         name, Py_TYPE(seconds)->tp_name);
+        }
+        return -1;
+    }
+    if (isnan(value) || value < 0.0) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s is %R, expected seconds of at least 0 or None", name,
+                     seconds);
+        return -1;
+    }
+    if (value > 1e9) {
+        *timeout_ns = UINT64_MAX; /* thirty years are no limit */
+        return 0;
+    }
+    /* Rounded up: the smallest positive time must not become 0, which means
+     * not to wait at all. */
+    *timeout_ns = (uint64_t)ceil(value * (double)SECOND);
+    return 0;
+}
+
+/* An iterable of str as a tuple of exact str without NUL; NULL gives (). */
+static PyObject *
+str_tuple(PyObject *iterable, const char *name, const char *example)
+{
+    if (iterable == NULL) {
+        return PyTuple_New(0);
+    }
+    if (PyUnicode_Check(iterable)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s is the str %R, expected a list of "
+                     "str such as [%s]",
+                     name, iterable, example);
+        return NULL;
+    }
+    PyObject *tuple = PySequence_Tuple(iterable);
+    if (tuple == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
+        PyObject *item = PyTuple_GET_ITEM(tuple, i);
+        if (!PyUnicode_CheckExact(item)) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s holds a %.200s, expected only str such as %s",
+                         name, Py_TYPE(item)->tp_name, example);
+            Py_DECREF(tuple);
+            return NULL;
+        }
+    }
+    return tuple;
+}
+
+/* Borrowed UTF-8 of a str that lives as long as the options. */
+static int
+span_of(PyObject *text, struct tws_span *span)
+{
+    Py_ssize_t length;
+    const char *data = PyUnicode_AsUTF8AndSize(text, &length);
+    if (data == NULL) {
+        return -1;
+    }
+    *span = (struct tws_span){.data = data, .length = (size_t)length};
+    return 0;
+}
+
+/* An owned array of spans over a tuple of str; *count too. */
+static int
+spans_of(PyObject *tuple, struct tws_span **spans, size_t *count)
+{
+    Py_ssize_t size = PyTuple_GET_SIZE(tuple);
+    *spans = PyMem_Calloc((size_t)size + 1, sizeof(**spans));
+    if (*spans == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (span_of(PyTuple_GET_ITEM(tuple, i), &(*spans)[i]) < 0) {
+            return -1;
+        }
+    }
+    *count = (size_t)size;
+    return 0;
+}
+
+static int
+set_protocols(struct tws_options *options, PyObject *given)
+{
+    options->protocols = str_tuple(given, "protocols", "'chat'");
+    if (options->protocols == NULL
+        || spans_of(options->protocols, &options->protocol_spans,
+                    &options->policy.protocol_count)
+               < 0) {
+        return -1;
+    }
+    options->policy.protocols = options->protocol_spans;
+    for (size_t i = 0; i < options->policy.protocol_count; i++) {
+        if (!tws_http_is_token(options->protocol_spans[i])) {
+            PyErr_Format(PyExc_ValueError,
+                         "protocols holds %R, expected a token (letters, "
+                         "digits and !#$%%&'*+-.^_`|~, RFC 6455 4.1)",
+                         PyTuple_GET_ITEM(options->protocols, (Py_ssize_t)i));
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+set_locations(struct tws_options *options, PyObject *location,
+              PyObject *locations)
+{
+    struct tws_span span;
+    if (location == NULL) {
+        options->location = PyUnicode_FromString("/");
+    }
+    else if (!PyUnicode_Check(location)) {
+        PyErr_Format(PyExc_TypeError, "location is %.200s, expected str",
+                     Py_TYPE(location)->tp_name);
+    }
+    else {
+        options->location = PyUnicode_FromObject(location);
+    }
+    if (options->location == NULL || span_of(options->location, &span) < 0) {
+        return -1;
+    }
+    if (!tws_http_is_target(span) || span.data[0] != '/') {
+        PyErr_Format(PyExc_ValueError,
+                     "location is %R, expected a path that begins with '/', "
+                     "with a query or without, percent-encoded where it is "
+                     "not printable ASCII",
+                     options->location);
+        return -1;
+    }
+    options->locations = str_tuple(locations, "locations", "'/chat'");
+    if (options->locations == NULL
+        || spans_of(options->locations, &options->location_spans,
+                    &options->policy.location_count)
+               < 0) {
+        return -1;
+    }
+    options->policy.locations = options->location_spans;
+    return 0;
+}
+
+static int
+set_trusted_origins(struct tws_options *options, PyObject *given)
+{
+    struct tws_origins *origins = &options->policy.origins;
+    if (given != NULL && PyUnicode_Check(given)) {
+        if (PyUnicode_CompareWithASCIIString(given, "same-origin") != 0) {
+            PyErr_Format(PyExc_ValueError,
+                         "trusted_origins is the str %R, expected "
+                         "'same-origin' or a list of origins such as "
+                         "['https://example.com']",
+                         given);
+            return -1;
+        }
+        origins->policy = TWS_ORIGIN_SAME;
+        options->trusted_origins = PyUnicode_FromObject(given);
+        return options->trusted_origins == NULL ? -1 : 0;
+    }
+    options->trusted_origins =
+        str_tuple(given, "trusted_origins", "'https://example.com'");
+    if (options->trusted_origins == NULL
+        || spans_of(options->trusted_origins, &options->origin_spans,
+                    &origins->count)
+               < 0) {
+        return -1;
+    }
+    origins->list = options->origin_spans;
+    origins->policy = origins->count > 0 ? TWS_ORIGIN_LIST : TWS_ORIGIN_ANY;
+    for (size_t i = 0; i < origins->count; i++) {
+        if (!tws_origin_valid(origins->list[i])) {
+            PyErr_Format(
+                PyExc_ValueError,
+                "trusted_origins holds %R, expected scheme://host[:port] "
+                "without a path, or 'null'",
+                PyTuple_GET_ITEM(options->trusted_origins, (Py_ssize_t)i));
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+set_origin(struct tws_options *options, PyObject *origin)
+{
+    struct tws_span span;
+    if (origin == NULL || origin == Py_None) {
+        options->origin = Py_NewRef(Py_None);
+        return 0;
+    }
+    if (!PyUnicode_Check(origin)) {
+        PyErr_Format(PyExc_TypeError, "origin is %.200s, expected str or None",
+                     Py_TYPE(origin)->tp_name);
+        return -1;
+    }
+    options->origin = PyUnicode_FromObject(origin);
+    if (options->origin == NULL || span_of(options->origin, &span) < 0) {
+        return -1;
+    }
+    if (!tws_origin_valid(span)) {
+        PyErr_Format(PyExc_ValueError,
+                     "origin is %R, expected scheme://host[:port] without a "
+                     "path, or 'null'",
+                     origin);
+        return -1;
+    }
+    return 0;
+}
+
+/* `headers` through twspy.http.Headers, which checks names and values. */
+static int
+set_fields(struct tws_state *state, struct tws_options *options,
+           PyObject *headers)
+{
+    if (headers == NULL || headers == Py_None) {
+        options->fields = PyTuple_New(0);
+        return options->fields == NULL ? -1 : 0;
+    }
+    int result = -1;
+    PyObject *items = NULL;
+    PyObject *checked = PyObject_CallOneArg(state->Headers, headers);
+    if (checked == NULL) {
+        return -1;
+    }
+    items = PyObject_CallMethod(checked, "items", NULL);
+    if (items == NULL) {
+        goto done;
+    }
+    options->fields = PySequence_Tuple(items);
+    if (options->fields == NULL) {
+        goto done;
+    }
+    Py_ssize_t size = PyTuple_GET_SIZE(options->fields);
+    options->field_spans =
+        PyMem_Calloc((size_t)size + 1, sizeof(*options->field_spans));
+    if (options->field_spans == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        PyObject *name;
+        PyObject *value;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(options->fields, i), "UU",
+                              &name, &value)
+            || span_of(name, &options->field_spans[i].name) < 0
+            || span_of(value, &options->field_spans[i].value) < 0) {
+            goto done;
+        }
+    }
+    options->field_count = (size_t)size;
+    result = 0;
+done:
+    Py_DECREF(checked);
+    Py_XDECREF(items);
+    return result;
+}
+
+static int
+set_limits(struct tws_options *options, const struct tws_option_args *args)
+{
+    options->message = TWS_MESSAGE_LIMITS_DEFAULT;
+    options->http = TWS_HTTP_LIMITS_DEFAULT;
+    options->open_timeout = 10 * SECOND;
+    options->close_timeout = 2 * SECOND;
+    if (args->max_size == Py_None) {
+        options->message.size = UINT64_MAX;
+    }
+    else if (args->max_size != NULL) {
+        Py_ssize_t size =
+            PyNumber_AsSsize_t(args->max_size, PyExc_OverflowError);
+        if (size == -1 && PyErr_Occurred() != NULL) {
+            return -1;
+        }
+        if (size < 0) {
+            PyErr_Format(PyExc_ValueError,
+                         "max_size is %zd, expected bytes of at least 0, or "
+                         "None for no limit",
+                         size);
+            return -1;
+        }
+        options->message.size = (uint64_t)size;
+    }
+    if (args->open_timeout != NULL
+        && tws_timeout_from_object(args->open_timeout, "open_timeout",
+                                   &options->open_timeout)
+               < 0) {
+        return -1;
+    }
+    if (args->close_timeout != NULL
+        && tws_timeout_from_object(args->close_timeout, "close_timeout",
+                                   &options->close_timeout)
+               < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+/* Named by the signature, but without an implementation to give them to. */
+static int
+refuse_unsupported(const struct tws_option_args *args)
+{
+    if (args->auth != NULL && args->auth != Py_None) {
+        PyErr_SetString(PyExc_TypeError,
+                        "auth is not supported by this version of twspy: "
+                        "leave it None");
+        return -1;
+    }
+    if (args->extensions != NULL) {
+        Py_ssize_t size = PyObject_Size(args->extensions);
+        if (size < 0) {
+            return -1;
+        }
+        if (size > 0) {
+            PyErr_SetString(PyExc_TypeError,
+                            "extensions are not supported by this version of "
+                            "twspy: leave it empty");
+            return -1;
+        }
+    }
+    return 0;
+}
+
+struct tws_options *
+tws_options_new(struct tws_state *state, const struct tws_option_args *args)
+{
+    if (refuse_unsupported(args) < 0) {
+        return NULL;
+    }
+    struct tws_options *options = PyMem_Calloc(1, sizeof(*options));
+    if (options == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    atomic_init(&options->references, 1);
+    if (set_protocols(options, args->protocols) < 0
+        || set_locations(options, args->location, args->locations) < 0
+        || set_trusted_origins(options, args->trusted_origins) < 0
+        || set_origin(options, args->origin) < 0
+        || set_fields(state, options, args->headers) < 0
+        || set_limits(options, args) < 0) {
+        tws_options_release(options);
+        return NULL;
+    }
+    return options;
+}
+
+struct tws_options *
+tws_options_retain(struct tws_options *options)
+{
+    atomic_fetch_add_explicit(&options->references, 1, memory_order_relaxed);
+    return options;
+}
+
+void
+tws_options_release(struct tws_options *options)
+{
+    if (options == NULL
+        || atomic_fetch_sub_explicit(&options->references, 1,
+                                     memory_order_acq_rel)
+               != 1) {
+        return;
+    }
+    Py_XDECREF(options->protocols);
+    Py_XDECREF(options->origin);
+    Py_XDECREF(options->location);
+    Py_XDECREF(options->trusted_origins);
+    Py_XDECREF(options->locations);
+    Py_XDECREF(options->fields);
+    PyMem_Free(options->protocol_spans);
+    PyMem_Free(options->location_spans);
+    PyMem_Free(options->origin_spans);
+    PyMem_Free(options->field_spans);
+    PyMem_Free(options);
+}

@@ -1,0 +1,16 @@
+/* What the websocket view of a server's client (TWS_PHASE_SERVED) hands on:
+ * the engine owns the stream. */
+#ifndef TWS_PYTHON_SERVED_H
+#define TWS_PYTHON_SERVED_H
+
+#include "python/websocket_type.h"
+
+/* websocket.send(*frames), after the send hooks: queues the frames one behind
+ * the other. -1 with an exception. */
+int tws_served_send(WebsocketObject *ws, PyObject *const *frames,
+                    Py_ssize_t count);
+
+/* websocket.close(): ends the client without a closing handshake. */
+void tws_served_close(WebsocketObject *ws);
+
+#endif /* TWS_PYTHON_SERVED_H */

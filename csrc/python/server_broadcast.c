@@ -1,0 +1,254 @@
+/* One message to many clients: framed once, never waits. */
+#include "python/server_type.h"
+
+#include "python/errors.h"
+#include "python/message_type.h"
+
+/* Takes references to the clients' Connections while the table is locked;
+ * nothing here may allocate objects or run Python code. */
+struct collection {
+    PyObject **objects;
+    size_t count;
+    size_t room;
+};
+
+static void
+collect(void *context, struct tws_client *client)
+{
+    struct collection *collection = context;
+    if (collection->count < collection->room) {
+        collection->objects[collection->count] = Py_NewRef(client->user);
+        collection->count++;
+    }
+}
+
+PyObject *
+tws_server_clients(ServerObject *server)
+{
+    struct collection collection = {.count = 0};
+    if (server->core == NULL) {
+        return PyList_New(0);
+    }
+    /* Clients that come between counting and collecting are left out. */
+    collection.room = tws_server_count(server->core);
+    collection.objects =
+        PyMem_Calloc(collection.room + 1, sizeof(*collection.objects));
+    if (collection.objects == NULL) {
+        return PyErr_NoMemory();
+    }
+    tws_server_each(server->core, collect, &collection);
+    PyObject *list = PyList_New((Py_ssize_t)collection.count);
+    for (size_t i = 0; i < collection.count; i++) {
+        if (list != NULL) {
+            PyList_SET_ITEM(list, (Py_ssize_t)i, collection.objects[i]);
+        }
+        else {
+            Py_DECREF(collection.objects[i]);
+        }
+    }
+    PyMem_Free(collection.objects);
+    return list;
+}
+
+/* A message, framed once for everybody. */
+struct framed {
+    PyObject *message; /* borrowed */
+    uint8_t opcode;
+    struct tws_span payload; /* borrowed from message */
+    struct tws_buffer bytes; /* owned; header and payload */
+};
+
+static int
+frame_once(ServerObject *server, PyObject *message, struct framed *framed)
+{
+    uint8_t *room;
+    framed->message = message;
+    if (tws_message_view(server->state, message, &framed->opcode,
+                         &framed->payload)
+        < 0) {
+        return -1;
+    }
+    struct tws_frame_header header = {
+        .opcode = framed->opcode,
+        .fin = true,
+        .length = framed->payload.length,
+    };
+    if (tws_buffer_reserve(&framed->bytes,
+                           TWS_FRAME_HEADER_MAX + framed->payload.length,
+                           &room)
+        != TWS_OK) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    size_t length = tws_frame_header_encode(&header, room);
+    if (framed->payload.length > 0) {
+        memcpy(room + length, framed->payload.data, framed->payload.length);
+    }
+    tws_buffer_commit(&framed->bytes, length + framed->payload.length);
+    return 0;
+}
+
+/* A client that has hooks of its own is sent to by way of them. */
+static bool
+has_send_hooks(const ConnectionObject *conn)
+{
+    return conn->send_hooks != NULL
+           || (conn->sock != NULL
+               && ((WebsocketObject *)conn->sock)->send_hooks != NULL);
+}
+
+/* 1: queued; 0: skipped or closed; -1 with an exception. */
+static int
+send_to(ServerObject *server, ConnectionObject *conn,
+        const struct framed *framed, bool close_slow)
+{
+    struct tws_error err;
+    if (atomic_load_explicit(&conn->client->congested, memory_order_relaxed)) {
+        if (close_slow) {
+            (void)tws_client_close(conn->client, TWS_CLOSE_POLICY,
+                                   TWS_SPAN("reads too slowly"), &err);
+        }
+        return 0;
+    }
+    enum tws_status status;
+    if (has_send_hooks(conn)) {
+        PyObject *message = tws_connection_outgoing(conn, framed->message);
+        int result =
+            message == NULL ? -1 : tws_served_send_message(conn, message, 0);
+        Py_XDECREF(message);
+        if (result < 0
+            && PyErr_ExceptionMatches(server->state->SocketClosed)) {
+            PyErr_Clear();
+            return 0;
+        }
+        return result < 0 ? -1 : 1;
+    }
+    struct tws_span bytes = {
+        .data = (const char *)tws_buffer_data(&framed->bytes),
+        .length = tws_buffer_length(&framed->bytes),
+    };
+    status = tws_client_send_packed(conn->client, bytes, &err);
+    if (status == TWS_NOMEM) {
+        (void)tws_raise(server->state, &err);
+        return -1;
+    }
+    return status == TWS_OK ? 1 : 0;
+}
+
+/* `exclude`: one Connection, or an iterable of them, as a set. */
+static PyObject *
+exclusion(ServerObject *server, PyObject *exclude)
+{
+    if (exclude == Py_None) {
+        return PySet_New(NULL);
+    }
+    if (!PyObject_TypeCheck(exclude, server->state->connection_type)) {
+        return PySet_New(exclude);
+    }
+    PyObject *set = PySet_New(NULL);
+    if (set != NULL && PySet_Add(set, exclude) < 0) {
+        Py_CLEAR(set);
+    }
+    return set;
+}
+
+static Py_ssize_t
+send_to_all(ServerObject *server, PyObject *targets, PyObject *excluded,
+            const struct framed *framed, bool close_slow)
+{
+    Py_ssize_t queued = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(targets); i++) {
+        PyObject *target = PyTuple_GET_ITEM(targets, i);
+        if (!PyObject_TypeCheck(target, server->state->connection_type)
+            || ((ConnectionObject *)target)->server != (PyObject *)server) {
+            PyErr_Format(PyExc_TypeError,
+                         "broadcast to %R, expected clients of this server",
+                         target);
+            return -1;
+        }
+        ConnectionObject *conn = (ConnectionObject *)target;
+        int skip = PySet_Contains(excluded, target);
+        if (skip < 0) {
+            return -1;
+        }
+        if (skip > 0 || conn->client == NULL) {
+            continue;
+        }
+        int result = send_to(server, conn, framed, close_slow);
+        if (result < 0) {
+            return -1;
+        }
+        queued += result;
+    }
+    return queued;
+}
+
+const char tws_server_broadcast_doc[] =
+    "broadcast($self, /, message, to=None, exclude=None, slow='skip')\n"
+    "--\n"
+    "\n"
+    "Send one message to many clients, framed once for all. Never waits.\n"
+    "\n"
+    "message: a Message, str or bytes-like, as for Connection.send(). to: an\n"
+    "iterable of clients of this server, None for all open ones. exclude: a\n"
+    "client, or an iterable of them, to leave out. slow: what happens to a\n"
+    "client whose send queue is above the high-water mark (1 MiB): 'skip' it\n"
+    "or 'close' it with 1008.\n"
+    "\n"
+    "Returns for how many clients the message was queued. Any thread may "
+    "call.";
+
+PyObject *
+tws_server_broadcast(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"message", "to", "exclude", "slow", NULL};
+    ServerObject *server = (ServerObject *)self;
+    PyObject *given;
+    PyObject *to = Py_None;
+    PyObject *exclude = Py_None;
+    const char *slow = "skip";
+    PyObject *result = NULL;
+    PyObject *targets = NULL;
+    PyObject *excluded = NULL;
+    struct framed framed = {.message = NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOs:broadcast", names,
+                                     &given, &to, &exclude, &slow)) {
+        return NULL;
+    }
+    bool close_slow = strcmp(slow, "close") == 0;
+    if (!close_slow && strcmp(slow, "skip") != 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "slow is '%s', expected 'skip' or 'close'", slow);
+        return NULL;
+    }
+    PyObject *message = tws_as_message(server->state, given);
+    if (message == NULL) {
+        return NULL;
+    }
+    if (frame_once(server, message, &framed) < 0) {
+        goto done;
+    }
+    excluded = exclusion(server, exclude);
+    if (to == Py_None) {
+        PyObject *list = tws_server_clients(server);
+        targets = list == NULL ? NULL : PySequence_Tuple(list);
+        Py_XDECREF(list);
+    }
+    else {
+        targets = PySequence_Tuple(to);
+    }
+    if (targets == NULL || excluded == NULL) {
+        goto done;
+    }
+    Py_ssize_t queued =
+        send_to_all(server, targets, excluded, &framed, close_slow);
+    if (queued >= 0) {
+        result = PyLong_FromSsize_t(queued);
+    }
+done:
+    Py_DECREF(message);
+    Py_XDECREF(targets);
+    Py_XDECREF(excluded);
+    tws_buffer_release(&framed.bytes);
+    return result;
+}

@@ -1,0 +1,407 @@
+/* What the engine calls while it serves: makes Python objects of what came,
+ * and calls the handlers. Runs on the driver's thread, which holds the GIL
+ * except between leave() and enter(). */
+#include "python/server_type.h"
+
+#include "python/address.h"
+#include "python/head_objects.h"
+#include "python/message_type.h"
+
+static void
+leave(void *context)
+{
+    ServerObject *server = context;
+    server->thread_state = PyEval_SaveThread();
+}
+
+static void
+enter(void *context)
+{
+    ServerObject *server = context;
+    PyEval_RestoreThread(server->thread_state);
+}
+
+/* SystemExit and KeyboardInterrupt in a handler stop the server; run() hands
+ * SystemExit on. */
+static void
+stop_for_exit(ServerObject *server)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (PyErr_GivenExceptionMatches(error, PyExc_SystemExit)
+        && server->exit == NULL) {
+        server->exit = Py_NewRef(error);
+    }
+    Py_DECREF(error);
+    tws_server_stop(server->core, TWS_CLOSE_GOING_AWAY,
+                    TWS_SPAN("server is stopping"), server->patience);
+}
+
+/* A handler raised: tells onerror(). `client` may be None. */
+static void
+handler_failed(ServerObject *server, PyObject *client)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        stop_for_exit(server);
+        return;
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *args[3] = {(PyObject *)server, client, error};
+    PyObject *result =
+        PyObject_VectorcallMethod(server->state->str_onerror, args,
+                                  3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(error);
+    if (result != NULL) {
+        Py_DECREF(result);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_WriteUnraisable((PyObject *)server);
+    }
+    else {
+        stop_for_exit(server);
+    }
+}
+
+/* Finishes a handler's call. */
+static void
+handled(ServerObject *server, PyObject *client, PyObject *result)
+{
+    if (TWS_LIKELY(result != NULL)) {
+        Py_DECREF(result);
+    }
+    else {
+        handler_failed(server, client);
+    }
+}
+
+void
+tws_server_call(ServerObject *server, PyObject *name, PyObject *client,
+                PyObject *argument)
+{
+    PyObject *args[3] = {(PyObject *)server, client, argument};
+    size_t count = argument == NULL ? 2 : 3;
+    PyObject *result = PyObject_VectorcallMethod(
+        name, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    handled(server, client, result);
+}
+
+static void
+on_open(void *context, struct tws_client *client)
+{
+    ServerObject *server = context;
+    PyObject *object = client->user;
+    tws_client_retain(client);
+    ((ConnectionObject *)object)->client = client;
+    tws_server_call(server, server->state->str_onopen, object, NULL);
+}
+
+static void
+on_message(void *context, struct tws_client *client,
+           const struct tws_event *event)
+{
+    ServerObject *server = context;
+    PyObject *object = client->user;
+    PyObject *message = tws_connection_message(server->state, event);
+    message = tws_connection_incoming((ConnectionObject *)object, message);
+    if (TWS_UNLIKELY(message == NULL)) {
+        handler_failed(server, object);
+        return;
+    }
+    tws_server_call(server, server->state->str_onmessage, object, message);
+    Py_DECREF(message);
+}
+
+static void
+call_with_payload(ServerObject *server, PyObject *name,
+                  struct tws_client *client, const struct tws_event *event)
+{
+    PyObject *payload = PyBytes_FromStringAndSize((const char *)event->data,
+                                                  (Py_ssize_t)event->length);
+    if (payload == NULL) {
+        handler_failed(server, client->user);
+        return;
+    }
+    tws_server_call(server, name, client->user, payload);
+    Py_DECREF(payload);
+}
+
+static void
+on_ping(void *context, struct tws_client *client,
+        const struct tws_event *event)
+{
+    ServerObject *server = context;
+    call_with_payload(server, server->state->str_onping, client, event);
+}
+
+static void
+on_pong(void *context, struct tws_client *client,
+        const struct tws_event *event)
+{
+    ServerObject *server = context;
+    call_with_payload(server, server->state->str_onpong, client, event);
+}
+
+/* True where onclose is to be called with the message, too. The signature is
+ * looked at once for each callable: overriding on the class or the instance
+ * shows as another one. -1 with an exception. */
+static int
+onclose_takes_message(ServerObject *server, PyObject *handler)
+{
+    PyObject *key = handler;
+    if (PyMethod_Check(handler)) {
+        key = PyMethod_GET_FUNCTION(handler); /* bound anew at each call */
+    }
+    if (server->onclose != key) {
+        PyObject *answer =
+            PyObject_CallOneArg(server->state->takes_close_message, handler);
+        int takes = answer == NULL ? -1 : PyObject_IsTrue(answer);
+        Py_XDECREF(answer);
+        if (takes < 0) {
+            return -1;
+        }
+        server->onclose_takes_message = takes != 0;
+        Py_XSETREF(server->onclose, Py_NewRef(key));
+    }
+    return server->onclose_takes_message;
+}
+
+static void
+call_onclose(ServerObject *server, PyObject *client, PyObject *message)
+{
+    PyObject *handler =
+        PyObject_GetAttr((PyObject *)server, server->state->str_onclose);
+    int takes = handler == NULL ? -1 : onclose_takes_message(server, handler);
+    if (takes < 0) {
+        Py_XDECREF(handler);
+        handler_failed(server, client);
+        return;
+    }
+    PyObject *args[3] = {NULL, client, message};
+    size_t count = takes > 0 ? 2 : 1;
+    PyObject *result = PyObject_Vectorcall(
+        handler, args + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(handler);
+    handled(server, client, result);
+}
+
+static void
+on_close(void *context, struct tws_client *client, uint16_t code,
+         struct tws_span reason)
+{
+    ServerObject *server = context;
+    PyObject *object = client->user;
+    ConnectionObject *conn = (ConnectionObject *)object;
+    WebsocketObject *ws = (WebsocketObject *)conn->sock;
+    if (ws != NULL) {
+        ws->phase = TWS_PHASE_CLOSED; /* the descriptor is the engine's */
+        ws->transport.fd = -1;
+    }
+    PyObject *message = tws_close_message_make(server->state, code, reason);
+    if (message == NULL) {
+        handler_failed(server, object);
+    }
+    else {
+        Py_XSETREF(conn->close_message, Py_NewRef(message));
+        call_onclose(server, object, message);
+        Py_DECREF(message);
+    }
+    Py_DECREF(object); /* the engine's reference */
+}
+
+static void
+discard(void *context, void *user)
+{
+    (void)context;
+    Py_DECREF((PyObject *)user);
+}
+
+static void
+refused(void *context, const struct tws_address *peer,
+        const struct tws_error *err)
+{
+    ServerObject *server = context;
+    PyObject *name = tws_address_text(peer);
+    PyObject *result = NULL;
+    if (name != NULL) {
+        result = PyObject_CallMethod((PyObject *)server, "_log_refused", "Ois",
+                                     name, (int)err->http_status, err->reason);
+        Py_DECREF(name);
+    }
+    handled(server, Py_None, result);
+}
+
+static void
+accept_paused(void *context, const struct tws_error *err)
+{
+    ServerObject *server = context;
+    handled(server, Py_None,
+            PyObject_CallMethod((PyObject *)server, "_log_accept_paused", "is",
+                                err->sys_errno, err->reason));
+}
+
+/* The str among options->protocols that the handshake chose, or None. */
+static PyObject *
+chosen_protocol(ServerObject *server, struct tws_span protocol)
+{
+    struct tws_options *options = server->options;
+    for (size_t i = 0; i < options->policy.protocol_count; i++) {
+        if (tws_span_equal(options->protocol_spans[i], protocol)) {
+            return PyTuple_GET_ITEM(options->protocols, (Py_ssize_t)i);
+        }
+    }
+    return Py_None;
+}
+
+/* With no check asked for, the first foreign page is worth a warning. */
+static int
+look_at_origin(ServerObject *server,
+               const struct tws_handshake_request *request)
+{
+    static const struct tws_origins same = {.policy = TWS_ORIGIN_SAME};
+    if (server->foreign_origin_seen || request->origin.length == 0
+        || server->options->policy.origins.policy != TWS_ORIGIN_ANY
+        || tws_origin_allowed(&same, request->origin, request->host, false)) {
+        return 0;
+    }
+    server->foreign_origin_seen = true;
+    PyObject *result = PyObject_CallMethod(
+        (PyObject *)server, "_log_foreign_origin", "s#s#",
+        request->origin.data, (Py_ssize_t)request->origin.length,
+        request->host.data, (Py_ssize_t)request->host.length);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+accept_upgrade(ServerObject *server, struct tws_handshake *handshake,
+               const struct tws_http_head *head,
+               const struct tws_handshake_request *request)
+{
+    struct tws_error err;
+    if (look_at_origin(server, request) < 0) {
+        return -1;
+    }
+    PyObject *client = tws_served_new(
+        server->state, (PyObject *)server, tws_handshake_peer(handshake),
+        tws_handshake_head(handshake, head),
+        chosen_protocol(server, request->protocol));
+    if (client == NULL) {
+        return -1;
+    }
+    if (tws_handshake_accept(handshake, request, client, &err) != TWS_OK) {
+        Py_DECREF(client);
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+/* What onrequest() returns, as bytes; by default 426 with advice. */
+static PyObject *
+plain_answer(ServerObject *server, struct tws_handshake *handshake,
+             const struct tws_http_head *head)
+{
+    struct tws_state *state = server->state;
+    PyObject *result = NULL;
+    PyObject *response = NULL;
+    PyObject *request = NULL;
+    PyObject *address = tws_address_object(tws_handshake_peer(handshake));
+    if (address == NULL) {
+        goto done;
+    }
+    request = tws_request_object(state, head, address);
+    if (request == NULL) {
+        goto done;
+    }
+    response = PyObject_CallMethodOneArg((PyObject *)server,
+                                         state->str_onrequest, request);
+    if (response == NULL || response == Py_None) {
+        result = response == NULL ? NULL : Py_NewRef(Py_None);
+        goto done;
+    }
+    if (!PyObject_TypeCheck(response, (PyTypeObject *)state->Response)) {
+        PyErr_Format(PyExc_TypeError,
+                     "onrequest() returned %.200s, expected a Response or "
+                     "None",
+                     Py_TYPE(response)->tp_name);
+        goto done;
+    }
+    result = PyObject_CallMethod(
+        response, "pack", "O",
+        tws_span_equal(head->method, TWS_SPAN("HEAD")) ? Py_True : Py_False);
+    if (result != NULL && !PyBytes_Check(result)) {
+        PyErr_Format(PyExc_TypeError, "pack() returned %.200s, expected bytes",
+                     Py_TYPE(result)->tp_name);
+        Py_CLEAR(result);
+    }
+done:
+    Py_XDECREF(address);
+    Py_XDECREF(request);
+    Py_XDECREF(response);
+    return result;
+}
+
+static void
+on_request(void *context, struct tws_handshake *handshake,
+           const struct tws_http_head *head,
+           const struct tws_handshake_request *request)
+{
+    ServerObject *server = context;
+    struct tws_error err;
+    bool head_only = tws_span_equal(head->method, TWS_SPAN("HEAD"));
+    enum tws_status status;
+    if (request->upgrade) {
+        if (accept_upgrade(server, handshake, head, request) == 0) {
+            return;
+        }
+        handler_failed(server, Py_None);
+        status = tws_handshake_refuse(handshake, 500,
+                                      "the server failed to accept this "
+                                      "connection",
+                                      head_only, &err);
+        (void)status; /* undecided, the engine drops it */
+        return;
+    }
+    PyObject *answer = plain_answer(server, handshake, head);
+    if (answer == NULL) {
+        handler_failed(server, Py_None);
+        status = tws_handshake_refuse(handshake, 500,
+                                      "the server failed to answer this "
+                                      "request",
+                                      head_only, &err);
+    }
+    else if (answer == Py_None) {
+        status = tws_handshake_refuse(
+            handshake, 426,
+            "this is a WebSocket server: connect with a WebSocket client, "
+            "such as new WebSocket('ws://...') in a browser",
+            head_only, &err);
+    }
+    else {
+        struct tws_span bytes = {
+            .data = PyBytes_AS_STRING(answer),
+            .length = (size_t)PyBytes_GET_SIZE(answer),
+        };
+        status = tws_handshake_answer(handshake, bytes, &err);
+    }
+    (void)status; /* undecided, the engine drops it */
+    Py_XDECREF(answer);
+}
+
+void
+tws_server_fill_handlers(ServerObject *server, struct tws_handlers *handlers)
+{
+    *handlers = (struct tws_handlers){
+        .context = server,
+        .leave = leave,
+        .enter = enter,
+        .request = on_request,
+        .refused = refused,
+        .discard = discard,
+        .open = on_open,
+        .message = on_message,
+        .ping = on_ping,
+        .pong = on_pong,
+        .close = on_close,
+        .accept_paused = accept_paused,
+    };
+}

@@ -1,0 +1,298 @@
+#include "python/server_type.h"
+
+#include "python/errors.h"
+
+enum { HIGH_WATER = 1 << 20 }; /* bytes in a client's send queue */
+
+static inline ServerObject *
+cast(PyObject *self)
+{
+    return (ServerObject *)self;
+}
+
+PyDoc_STRVAR(
+    server_doc,
+    "Server(sock, *, protocols=(), extensions=(), trusted_origins=(),\n"
+    "       locations=(), auth=None, max_size=1048576, open_timeout=10.0,\n"
+    "       close_timeout=2.0)\n"
+    "--\n"
+    "\n"
+    "The C half of twspy.Server: the loop over a bound socket.socket.");
+
+static int
+server_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {
+        "sock", "protocols", "extensions",   "trusted_origins", "locations",
+        "auth", "max_size",  "open_timeout", "close_timeout",   NULL};
+    ServerObject *server = cast(self);
+    struct tws_option_args given = {0};
+    PyObject *sock;
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|$OOOOOOOO:Server", names, &sock, &given.protocols,
+            &given.extensions, &given.trusted_origins, &given.locations,
+            &given.auth, &given.max_size, &given.open_timeout,
+            &given.close_timeout)) {
+        return -1;
+    }
+    if (server->options != NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Server.__init__() was called before");
+        return -1;
+    }
+    server->state = tws_state_of_type(Py_TYPE(self));
+    if (server->state == NULL) {
+        return -1;
+    }
+    server->options = tws_options_new(server->state, &given);
+    if (server->options == NULL) {
+        return -1;
+    }
+    server->socket = Py_NewRef(sock);
+    return 0;
+}
+
+static int
+server_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    ServerObject *server = cast(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(server->socket);
+    Py_VISIT(server->onclose);
+    Py_VISIT(server->exit);
+    Py_VISIT(server->dict);
+    return 0;
+}
+
+static int
+server_clear(PyObject *self)
+{
+    ServerObject *server = cast(self);
+    Py_CLEAR(server->socket);
+    Py_CLEAR(server->onclose);
+    Py_CLEAR(server->exit);
+    Py_CLEAR(server->dict);
+    return 0;
+}
+
+static void
+server_dealloc(PyObject *self)
+{
+    ServerObject *server = cast(self);
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (server->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    (void)server_clear(self);
+    tws_server_free(server->core);
+    tws_options_release(server->options);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static int
+descriptor_of(PyObject *sock)
+{
+    PyObject *number = PyObject_CallMethod(sock, "fileno", NULL);
+    if (number == NULL) {
+        return -1;
+    }
+    long fd = PyLong_AsLong(number);
+    Py_DECREF(number);
+    if (fd < 0 && PyErr_Occurred() == NULL) {
+        PyErr_SetString(PyExc_ValueError,
+                        "the listening socket is closed: a server that has "
+                        "stopped can't be started again, make a new one");
+    }
+    return (int)fd;
+}
+
+PyDoc_STRVAR(
+    listen_doc,
+    "_listen($self, backlog, patience, /)\n"
+    "--\n"
+    "\n"
+    "Start listening. patience: seconds that a stop waits for the clients.");
+
+static PyObject *
+server_listen(PyObject *self, PyObject *args)
+{
+    ServerObject *server = cast(self);
+    int backlog;
+    PyObject *patience;
+    struct tws_error err;
+    struct tws_handlers handlers;
+    if (!PyArg_ParseTuple(args, "iO:_listen", &backlog, &patience)
+        || tws_timeout_from_object(patience, "max_join_time",
+                                   &server->patience)
+               < 0) {
+        return NULL;
+    }
+    if (server->core != NULL || server->options == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the server is running or has run: make a new one");
+        return NULL;
+    }
+    int fd = descriptor_of(server->socket);
+    if (fd < 0) {
+        return NULL;
+    }
+    if (tws_socket_prepare(fd, &err) != TWS_OK) {
+        return tws_raise(server->state, &err);
+    }
+    PyObject *result =
+        PyObject_CallMethod(server->socket, "listen", "i", backlog);
+    if (result == NULL) {
+        return NULL;
+    }
+    Py_DECREF(result);
+    const struct tws_options *options = server->options;
+    struct tws_server_options settings = {
+        .http = options->http,
+        .message = options->message,
+        .policy = options->policy,
+        .open_timeout = options->open_timeout,
+        .close_timeout = options->close_timeout,
+        .high_water = HIGH_WATER,
+    };
+    tws_server_fill_handlers(server, &handlers);
+    if (tws_server_new(fd, TWS_POLLER_BEST, &settings, &handlers,
+                       &server->core, &err)
+        != TWS_OK) {
+        return tws_raise(server->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(drive_doc,
+             "_drive($self, /)\n"
+             "--\n"
+             "\n"
+             "Serve on the calling thread until a stop is done. Raises "
+             "OSError where the\n"
+             "loop itself fails, and SystemExit where a handler did.");
+
+static PyObject *
+server_drive(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    ServerObject *server = cast(self);
+    struct tws_error err;
+    if (server->core == NULL || server->driver_thread != 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "_drive() runs once, after _listen()");
+        return NULL;
+    }
+    server->driver_thread = PyThread_get_thread_ident();
+    enum tws_status status = tws_server_run(server->core, &err);
+    server->driver_thread = 0;
+    if (server->exit != NULL) {
+        PyObject *exit = server->exit;
+        server->exit = NULL;
+        PyErr_SetRaisedException(exit);
+        return NULL;
+    }
+    if (status != TWS_OK) {
+        return tws_raise(server->state, &err);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(stop_doc, "_stop($self, code, reason, patience, /)\n"
+                       "--\n"
+                       "\n"
+                       "Ask the loop to stop: no new clients, Close with code "
+                       "and reason to all, and\n"
+                       "patience seconds for them to answer. Any thread. "
+                       "Called again, it can only\n"
+                       "shorten the wait.");
+
+static PyObject *
+server_stop(PyObject *self, PyObject *args)
+{
+    ServerObject *server = cast(self);
+    int code;
+    const char *reason;
+    Py_ssize_t length;
+    PyObject *patience;
+    uint64_t ns;
+    if (!PyArg_ParseTuple(args, "is#O:_stop", &code, &reason, &length,
+                          &patience)
+        || tws_timeout_from_object(patience, "patience", &ns) < 0) {
+        return NULL;
+    }
+    if (!tws_close_code_on_wire((unsigned)code)
+        || length > TWS_CLOSE_REASON_MAX) {
+        PyErr_Format(PyExc_ValueError,
+                     "close code %d with a reason of %zd bytes, expected a "
+                     "code that may be sent (RFC 6455 7.4) and at most %d "
+                     "bytes",
+                     code, length, TWS_CLOSE_REASON_MAX);
+        return NULL;
+    }
+    if (server->core != NULL) {
+        struct tws_span text = {.data = reason, .length = (size_t)length};
+        tws_server_stop(server->core, (uint16_t)code, text, ns);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+get_clients(PyObject *self, void *closure)
+{
+    (void)closure;
+    return tws_server_clients(cast(self));
+}
+
+static PyObject *
+get_max_size(PyObject *self, void *closure)
+{
+    (void)closure;
+    uint64_t size = cast(self)->options->message.size;
+    return size == UINT64_MAX ? Py_NewRef(Py_None)
+                              : PyLong_FromUnsignedLongLong(size);
+}
+
+static PyGetSetDef server_getset[] = {
+    {"clients", get_clients, NULL,
+     PyDoc_STR("A new list of the open clients (Connection). Any thread."),
+     NULL},
+    {"max_size", get_max_size, NULL,
+     PyDoc_STR("Most bytes a message may have, or None."), NULL},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef server_members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(ServerObject, dict), READONLY,
+     NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(ServerObject, weakrefs),
+     READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef server_methods[] = {
+    {"broadcast", (PyCFunction)(void (*)(void))tws_server_broadcast,
+     METH_VARARGS | METH_KEYWORDS, tws_server_broadcast_doc},
+    {"_listen", server_listen, METH_VARARGS, listen_doc},
+    {"_drive", server_drive, METH_NOARGS, drive_doc},
+    {"_stop", server_stop, METH_VARARGS, stop_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot server_slots[] = {
+    {Py_tp_doc, (void *)server_doc},   {Py_tp_new, PyType_GenericNew},
+    {Py_tp_init, server_init},         {Py_tp_dealloc, server_dealloc},
+    {Py_tp_traverse, server_traverse}, {Py_tp_clear, server_clear},
+    {Py_tp_methods, server_methods},   {Py_tp_getset, server_getset},
+    {Py_tp_members, server_members},   {0, NULL},
+};
+
+PyType_Spec tws_server_spec = {
+    .name = "twspy._twspy.Server",
+    .basicsize = sizeof(ServerObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = server_slots,
+};

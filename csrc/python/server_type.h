@@ -1,0 +1,43 @@
+/* The C half of `Server`: owns the loop, calls the handlers. Threads,
+ * signals and logging are in twspy/server.py. */
+#ifndef TWS_PYTHON_SERVER_TYPE_H
+#define TWS_PYTHON_SERVER_TYPE_H
+
+#include "python/connection_type.h"
+#include "python/options.h"
+
+#include "engine/server.h"
+
+typedef struct {
+    PyObject_HEAD struct tws_state *state; /* borrowed */
+    struct tws_options *options;
+    PyObject *socket;            /* strong; the listening socket.socket */
+    struct tws_server *core;     /* owned; NULL until _listen() */
+    uint64_t patience;           /* nanoseconds a stop waits for clients */
+    PyThreadState *thread_state; /* of the driver while it waits */
+    unsigned long driver_thread; /* its ident while it drives, else 0 */
+    PyObject *onclose; /* strong; callable whose signature was looked at */
+    bool onclose_takes_message; /* what that found */
+    bool foreign_origin_seen;   /* the warning is given once */
+    PyObject *exit; /* strong; SystemExit that a handler raised, or NULL */
+    PyObject *dict;
+    PyObject *weakrefs;
+} ServerObject;
+
+extern PyType_Spec tws_server_spec;
+
+/* server_handlers.c: the engine's calls into Python. */
+void tws_server_fill_handlers(ServerObject *server,
+                              struct tws_handlers *handlers);
+/* Calls server.<name>(client, argument); failures go to onerror(). */
+void tws_server_call(ServerObject *server, PyObject *name, PyObject *client,
+                     PyObject *argument);
+
+/* server_broadcast.c */
+extern const char tws_server_broadcast_doc[];
+PyObject *tws_server_broadcast(PyObject *self, PyObject *args,
+                               PyObject *kwargs);
+/* A new list of the open clients. */
+PyObject *tws_server_clients(ServerObject *server);
+
+#endif /* TWS_PYTHON_SERVER_TYPE_H */

@@ -1,0 +1,89 @@
+/* The module's state: every type, exception class and interned name. There
+ * is one for each interpreter that imports the module, and no PyObject
+ * lives outside of it. Objects on hot paths keep a borrowed pointer to it:
+ * their type keeps the module, and so the state, alive. */
+#ifndef TWS_PYTHON_STATE_H
+#define TWS_PYTHON_STATE_H
+
+#include "python/compat.h"
+
+#include "net/random.h"
+
+/* Names of methods called and attributes read on Python objects. */
+#define TWS_NAMES(X)                                                          \
+    X(onopen)                                                                 \
+    X(onmessage)                                                              \
+    X(onclose)                                                                \
+    X(onping)                                                                 \
+    X(onpong)                                                                 \
+    X(onerror)                                                                \
+    X(onrequest)                                                              \
+    X(send)                                                                   \
+    X(recv)                                                                   \
+    X(payload)                                                                \
+    X(detach)                                                                 \
+    X(fileno)                                                                 \
+    X(family)                                                                 \
+    X(type)                                                                   \
+    X(proto)                                                                  \
+    X(loads)                                                                  \
+    X(code)                                                                   \
+    X(reason)                                                                 \
+    X(status)                                                                 \
+    X(headers)                                                                \
+    X(body)
+
+/* Classes and functions defined in Python, by the module they come from. */
+#define TWS_IMPORTS(X)                                                        \
+    X("twspy.errors", WebSocketError)                                         \
+    X("twspy.errors", HandshakeError)                                         \
+    X("twspy.errors", ProtocolError)                                          \
+    X("twspy.errors", SocketClosed)                                           \
+    X("twspy.errors", PingError)                                              \
+    X("twspy.errors", ConcurrencyError)                                       \
+    X("twspy.http", Headers)                                                  \
+    X("twspy.http", Request)                                                  \
+    X("twspy.http", Response)                                                 \
+    X("twspy._support", log_debug)                                            \
+    X("twspy._support", log_unhandled)                                        \
+    X("twspy._support", takes_close_message)
+
+struct tws_state {
+    PyTypeObject *frame_type;
+    PyTypeObject *control_frame_type;
+    PyTypeObject *message_type;
+    PyTypeObject *text_message_type;
+    PyTypeObject *binary_message_type;
+    PyTypeObject *close_message_type;
+    PyTypeObject *websocket_type;
+    PyTypeObject *connection_type;
+    PyTypeObject *server_type;
+
+    struct tws_mask_pool *mask_pool; /* owned */
+
+#define X(name) PyObject *str_##name;
+    TWS_NAMES(X)
+#undef X
+#define X(module, name) PyObject *name;
+    TWS_IMPORTS(X)
+#undef X
+};
+
+extern struct PyModuleDef tws_module_def;
+
+static inline struct tws_state *
+tws_state_of_module(PyObject *module)
+{
+    return (struct tws_state *)PyModule_GetState(module);
+}
+
+/* The state behind a type of ours or a subclass of one. NULL with TypeError
+ * can't happen for such types. */
+static inline struct tws_state *
+tws_state_of_type(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &tws_module_def);
+    return module == NULL ? NULL : tws_state_of_module(module);
+}
+
+#endif /* TWS_PYTHON_STATE_H */

@@ -1,0 +1,122 @@
+/* What the files that implement `websocket` share among themselves. */
+#ifndef TWS_PYTHON_WEBSOCKET_PARTS_H
+#define TWS_PYTHON_WEBSOCKET_PARTS_H
+
+#include "python/websocket_type.h"
+
+#include "net/socket.h"
+
+/* Phases as a set. */
+#define TWS_PHASES(phase) (1U << (phase))
+
+static inline WebsocketObject *
+tws_websocket_of(PyObject *self)
+{
+    return (WebsocketObject *)self;
+}
+
+/* websocket_life.c ----------------------------------------------------- */
+
+/* 0 where ws->phase is in `allowed`; else -1 with the exception that says
+ * why `what` ("recv()") can't be called: OSError with EBADF, ENOTCONN, EISCONN
+ * or EINVAL, or RuntimeError for a served or half-made one. */
+int tws_websocket_check(WebsocketObject *ws, unsigned allowed,
+                        const char *what);
+
+/* Keeps the descriptor open until the matching call; -1 with OSError where
+ * it is closed. The second keeps a pending exception. */
+int tws_websocket_enter(WebsocketObject *ws);
+void tws_websocket_leave(WebsocketObject *ws);
+
+/* Claims what only one thread may do at a time, and enters. -1 with
+ * ConcurrencyError that names `what`, or OSError. */
+int tws_websocket_claim(WebsocketObject *ws, const char *what);
+void tws_websocket_disclaim(WebsocketObject *ws);
+
+/* True where close() was called, by whichever thread. */
+bool tws_websocket_is_closing(WebsocketObject *ws);
+
+/* Makes `fd` the websocket's own: -1 with an exception, the descriptor is
+ * closed then. Timeout and phase are those of a new socket.socket. */
+int tws_websocket_adopt(WebsocketObject *ws, int fd, int family, int type,
+                        int proto);
+/* The same for an existing socket.socket, by its detach(). */
+int tws_websocket_take_over(WebsocketObject *ws, PyObject *sock);
+/* The same for a new descriptor. */
+int tws_websocket_open_socket(WebsocketObject *ws, int family, int proto);
+
+/* The handshake is done: `rest` is what came behind it (copied). -1 with
+ * MemoryError. */
+int tws_websocket_begin(WebsocketObject *ws, enum tws_role role,
+                        struct tws_span rest);
+
+/* A descriptor error that means that the peer is gone. */
+bool tws_websocket_is_lost(int sys_errno);
+/* SocketClosed(1006) with `detail` (NULL: none); where *err is not NULL it
+ * is the cause. Always -1. */
+int tws_websocket_raise_lost(WebsocketObject *ws, const struct tws_error *err,
+                             const char *detail);
+
+/* The deadline of a blocking call that begins now. */
+struct tws_deadline tws_websocket_deadline(const WebsocketObject *ws);
+
+/* websocket_write.c ---------------------------------------------------- */
+
+/* Writes on what is left of our own frames without waiting, where nobody
+ * else does. False: that somebody does, or there is nothing left. */
+bool tws_websocket_write_on(WebsocketObject *ws);
+
+/* Calls `hooks` (NULL: none) in turn; steals `frame`. NULL with what a hook
+ * raised, or TypeError where one returned no Frame. */
+PyObject *tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks,
+                                  PyObject *frame, const char *which);
+
+/* Methods and their docstrings ----------------------------------------- */
+
+#define TWS_WEBSOCKET_NOARGS(X)                                               \
+    X(accept)                                                                 \
+    X(close)                                                                  \
+    X(detach)                                                                 \
+    X(fileno)                                                                 \
+    X(getblocking)                                                            \
+    X(getpeername)                                                            \
+    X(getsockname)                                                            \
+    X(gettimeout)                                                             \
+    X(pending)                                                                \
+    X(recv)
+#define TWS_WEBSOCKET_ONEARG(X)                                               \
+    X(bind)                                                                   \
+    X(connect)                                                                \
+    X(recvn)                                                                  \
+    X(setblocking)                                                            \
+    X(settimeout)                                                             \
+    X(shutdown)
+#define TWS_WEBSOCKET_VARARGS(X)                                              \
+    X(getsockopt)                                                             \
+    X(setsockopt)
+#define TWS_WEBSOCKET_KEYWORDS(X)                                             \
+    X(add_hook)                                                               \
+    X(handshake)                                                              \
+    X(listen)
+
+#define X(name)                                                               \
+    extern const char tws_websocket_##name##_doc[];                           \
+    PyObject *tws_websocket_##name##_method(PyObject *self, PyObject *arg);
+TWS_WEBSOCKET_NOARGS(X)
+TWS_WEBSOCKET_ONEARG(X)
+TWS_WEBSOCKET_VARARGS(X)
+#undef X
+#define X(name)                                                               \
+    extern const char tws_websocket_##name##_doc[];                           \
+    PyObject *tws_websocket_##name##_method(PyObject *self, PyObject *args,   \
+                                            PyObject *kwargs);
+TWS_WEBSOCKET_KEYWORDS(X)
+#undef X
+extern const char tws_websocket_send_doc[];
+PyObject *tws_websocket_send_method(PyObject *self, PyObject *const *args,
+                                    Py_ssize_t count);
+
+/* family, type and proto; `closure` is the name of the attribute. */
+PyObject *tws_websocket_kind_get(PyObject *self, void *closure);
+
+#endif /* TWS_PYTHON_WEBSOCKET_PARTS_H */

@@ -1,0 +1,144 @@
+/* `websocket`: a stream socket that speaks frames. Shared by the files that
+ * implement it (websocket_*.c) and by `Connection`, which reads and writes
+ * past the frames where nobody has hooked into them.
+ *
+ * Threads: one reads, any number write. `write_lock` keeps frames whole;
+ * `guard` protects the few fields named below for moments only, never while
+ * Python code runs. */
+#ifndef TWS_PYTHON_WEBSOCKET_TYPE_H
+#define TWS_PYTHON_WEBSOCKET_TYPE_H
+
+#include "python/blocking.h"
+#include "python/options.h"
+
+#include "net/transport.h"
+#include "protocol/frame_reader.h"
+#include "protocol/session.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct tws_acceptor;
+struct tws_dialing;
+struct tws_opening;
+
+enum tws_phase {
+    TWS_PHASE_FRESH, /* no handshake yet */
+    TWS_PHASE_LISTENING,
+    TWS_PHASE_CONNECTING, /* a non-blocking connect() to be resumed */
+    TWS_PHASE_OPEN,
+    TWS_PHASE_CLOSED, /* no descriptor any more */
+    TWS_PHASE_SERVED, /* a server's client: the engine owns the stream */
+};
+
+typedef struct {
+    PyObject_HEAD struct tws_state *state; /* borrowed */
+    PyObject *socket; /* strong; socket.socket that owns the descriptor,
+                       * or NULL */
+    struct tws_options *options;
+    struct tws_transport transport;
+    uint64_t timeout; /* nanoseconds; 0 non-blocking, UINT64_MAX blocking */
+    uint8_t phase;    /* enum tws_phase */
+    uint8_t role;     /* enum tws_role; from the handshake on */
+
+    /* Reading: belongs to the thread that set `reading`. */
+    atomic_bool reading;
+    bool at_end;                 /* the stream has ended */
+    atomic_ulong reading_thread; /* while `reading` */
+    struct tws_error *broken;    /* owned; a frame broke a rule: for good */
+    PyObject *kept; /* strong; list of frames that a recvn() had when it was
+                     * interrupted: they come first. NULL: none */
+    struct tws_frame_reader reader;
+    struct tws_buffer in;      /* received, not parsed */
+    struct tws_buffer partial; /* payload of the frame being received */
+
+    /* Writing: belongs to the thread that holds `write_lock`. */
+    PyThread_type_lock write_lock;
+    struct tws_buffer out; /* rest of a frame that the kernel began to take */
+    bool write_failed;     /* the peer is gone: nothing more is kept */
+    bool end_wanted;       /* end_writing once `out` is empty */
+    atomic_bool unsent;    /* `out` is not empty */
+    atomic_bool shared;    /* another thread than the reading one has sent */
+
+    pthread_mutex_t guard;     /* of the next three */
+    struct tws_buffer control; /* packed control frames that wait for the
+                                * thread that is writing */
+    unsigned users;            /* calls that use the descriptor now */
+    bool closing;              /* the last of them closes it */
+
+    PyObject *send_hooks; /* strong; tuple of callables, or NULL */
+    PyObject *recv_hooks;
+
+    /* What the handshake agreed on; strong, NULL where there is none yet. */
+    PyObject *location;
+    PyObject *protocol;
+    PyObject *request;
+    PyObject *response;
+    PyObject *remote_address; /* of an accepted one: makes it unpackable */
+
+    struct tws_acceptor *acceptor; /* owned; half-open peers of a listener */
+    struct tws_dialing *dialing;   /* owned; a connect() under way; set and
+                                    * taken away under `guard` */
+    struct tws_opening *opening;   /* owned; a handshake(server=True) */
+    uint64_t open_deadline;        /* of those two */
+    PyObject *client; /* strong; the Connection of a served one, or NULL */
+    PyObject *dict;
+    PyObject *weakrefs;
+} WebsocketObject;
+
+extern PyType_Spec tws_websocket_spec;
+
+/* A websocket of exactly `type` with shared options and no descriptor yet;
+ * its __init__ does not run. */
+PyObject *tws_websocket_new_bare(struct tws_state *state, PyTypeObject *type,
+                                 struct tws_options *options);
+
+/* For Connection, on an open websocket -------------------------------- */
+
+/* Claims the right to read: -1 with ConcurrencyError where another thread
+ * has it. Also keeps the descriptor open until the matching call. */
+int tws_websocket_begin_read(WebsocketObject *ws);
+void tws_websocket_end_read(WebsocketObject *ws);
+
+/* Between those: appends at least one received byte to ws->in, or, where
+ * `room` is not NULL, reads up to `size` bytes straight into it. Goes on
+ * writing what is left of our own frames meanwhile. 1 with *got set; 0 at the
+ * end of the stream; -1 with an exception (see tws_wait_for(); nothing is
+ * lost). */
+int tws_websocket_fill(WebsocketObject *ws, uint8_t *room, size_t size,
+                       const struct tws_deadline *deadline, size_t *got);
+
+/* Writes whole frames, packed. Where the kernel takes the first byte the
+ * call owns the rest: should the deadline pass it is kept and sent before
+ * anything else. -1 with an exception, nothing taken; or taken and a signal
+ * handler raised. */
+int tws_websocket_write(WebsocketObject *ws, const struct iovec *parts,
+                        int count, const struct tws_deadline *deadline);
+
+/* Sends a packed control frame without ever waiting: now where nobody is
+ * writing, else between that thread's frames. Dropped where too many wait
+ * already (a peer that floods pings and reads nothing) unless `must`. -1
+ * with MemoryError. */
+int tws_websocket_send_control(WebsocketObject *ws,
+                               const struct tws_control *control, bool must);
+
+/* A fresh masking key for a client, NULL for a server. -1 with an
+ * exception. */
+int tws_websocket_draw_key(WebsocketObject *ws, uint8_t storage[4],
+                           const uint8_t **key);
+
+/* Receives one frame, runs the recv hooks: websocket.recv(). */
+PyObject *tws_websocket_recv_frame(WebsocketObject *ws,
+                                   const struct tws_deadline *deadline);
+/* Runs the send hooks and writes: websocket.send(*frames). -1 with an
+ * exception. */
+int tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
+                              Py_ssize_t count,
+                              const struct tws_deadline *deadline);
+
+/* Tells the peer that nothing more comes (TCP FIN), best effort. */
+void tws_websocket_end_writing(WebsocketObject *ws);
+/* Closes the descriptor; calls under way in other threads end. */
+void tws_websocket_close(WebsocketObject *ws);
+
+#endif /* TWS_PYTHON_WEBSOCKET_TYPE_H */

@@ -1,0 +1,470 @@
+/* Sending. Frames stay whole on the wire: what one call writes, and what is
+ * left of it, goes out before anything else. */
+#include "python/websocket_parts.h"
+
+#include "python/errors.h"
+#include "python/frame_type.h"
+#include "python/served.h"
+
+#include <errno.h>
+
+enum {
+    CONTROL_MAX = 4096,      /* bytes of control frames that may wait */
+    LARGE_WRITE = 16 * 1024, /* worth to give up the GIL for */
+};
+
+/* --- with write_lock held --- */
+
+static void
+note_failure(WebsocketObject *ws)
+{
+    ws->write_failed = true;
+    tws_buffer_release(&ws->out);
+    pthread_mutex_lock(&ws->guard);
+    tws_buffer_release(&ws->control);
+    pthread_mutex_unlock(&ws->guard);
+}
+
+/* The control frames that wait become part of `out`. False: there were
+ * none. */
+static bool
+take_controls(WebsocketObject *ws)
+{
+    pthread_mutex_lock(&ws->guard);
+    bool any = tws_buffer_length(&ws->control) > 0;
+    if (any) {
+        /* `out` is empty: the two change places. */
+        struct tws_buffer empty = ws->out;
+        ws->out = ws->control;
+        ws->control = empty;
+    }
+    pthread_mutex_unlock(&ws->guard);
+    return any;
+}
+
+/* Writes `out` and the control frames that wait. TWS_OK: all is out. */
+static enum tws_status
+flush(WebsocketObject *ws, struct tws_error *err)
+{
+    while (tws_buffer_length(&ws->out) > 0 || take_controls(ws)) {
+        size_t written;
+        enum tws_status status =
+            tws_write(&ws->transport, tws_buffer_data(&ws->out),
+                      tws_buffer_length(&ws->out), &written, err);
+        if (status == TWS_OK) {
+            tws_buffer_consume(&ws->out, written);
+            continue;
+        }
+        if (status != TWS_AGAIN) {
+            note_failure(ws);
+        }
+        return status;
+    }
+    if (ws->out.capacity > 0) {
+        tws_buffer_release(&ws->out);
+    }
+    if (ws->end_wanted) {
+        ws->end_wanted = false;
+        ws->transport.ops->end_writing(&ws->transport);
+    }
+    return TWS_OK;
+}
+
+static bool
+controls_wait(WebsocketObject *ws)
+{
+    pthread_mutex_lock(&ws->guard);
+    bool any = tws_buffer_length(&ws->control) > 0;
+    pthread_mutex_unlock(&ws->guard);
+    return any;
+}
+
+/* --- the lock --- */
+
+static bool
+try_lock(WebsocketObject *ws)
+{
+    return PyThread_acquire_lock(ws->write_lock, NOWAIT_LOCK) == 1;
+}
+
+/* Somebody may have left a control frame for us to send just before we were
+ * done, and found the lock still taken: so look again afterwards. */
+static void
+unlock(WebsocketObject *ws)
+{
+    struct tws_error ignored; /* the next write meets it as well */
+    do {
+        enum tws_status status = flush(ws, &ignored);
+        atomic_store(&ws->unsent, tws_buffer_length(&ws->out) > 0);
+        PyThread_release_lock(ws->write_lock);
+        if (status != TWS_OK) {
+            return;
+        }
+    } while (controls_wait(ws) && try_lock(ws));
+}
+
+bool
+tws_websocket_write_on(WebsocketObject *ws)
+{
+    if (!try_lock(ws)) {
+        return false;
+    }
+    unlock(ws);
+    return atomic_load(&ws->unsent);
+}
+
+/* --- writing whole frames --- */
+
+struct remaining {
+    struct iovec parts[8];
+    int first;
+    int count;
+    size_t length;
+};
+
+static void
+step_forward(struct remaining *left, size_t written)
+{
+    left->length -= written;
+    while (left->first < left->count
+           && written >= left->parts[left->first].iov_len) {
+        written -= left->parts[left->first].iov_len;
+        left->first++;
+    }
+    if (left->first < left->count) {
+        struct iovec *part = &left->parts[left->first];
+        part->iov_base = (uint8_t *)part->iov_base + written;
+        part->iov_len -= written;
+    }
+}
+
+/* Keeps what the kernel did not take of a frame that it began to take. */
+static int
+keep(WebsocketObject *ws, const struct remaining *left)
+{
+    for (int i = left->first; i < left->count; i++) {
+        if (tws_buffer_append(&ws->out, left->parts[i].iov_base,
+                              left->parts[i].iov_len)
+            != TWS_OK) {
+            /* Half a frame is out and the rest is lost: the stream can't be
+             * used any more. */
+            note_failure(ws);
+            (void)shutdown(ws->transport.fd, SHUT_RDWR);
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+raise_write_error(WebsocketObject *ws, const struct tws_error *err)
+{
+    if (tws_websocket_is_closing(ws)) {
+        return tws_websocket_raise_lost(
+            ws, NULL, "the websocket was closed by another thread");
+    }
+    if (tws_websocket_is_lost(err->sys_errno)) {
+        return tws_websocket_raise_lost(ws, err, NULL);
+    }
+    (void)tws_raise(ws->state, err);
+    return -1;
+}
+
+static enum tws_status
+write_some(WebsocketObject *ws, const struct remaining *left, size_t *written,
+           struct tws_error *err)
+{
+    enum tws_status status;
+    if (left->length < LARGE_WRITE) {
+        return tws_writev(&ws->transport, &left->parts[left->first],
+                          left->count - left->first, written, err);
+    }
+    Py_BEGIN_ALLOW_THREADS status =
+        tws_writev(&ws->transport, &left->parts[left->first],
+                   left->count - left->first, written, err);
+    Py_END_ALLOW_THREADS return status;
+}
+
+/* With the lock held. Once *taken, the frames are ours to finish. */
+static int
+write_locked(WebsocketObject *ws, struct remaining *left,
+             const struct tws_deadline *deadline, bool *taken)
+{
+    struct tws_error err;
+    unsigned ready;
+    if (ws->write_failed) {
+        return tws_websocket_raise_lost(ws, NULL, NULL);
+    }
+    for (;;) {
+        enum tws_status status = TWS_OK;
+        if (!*taken) {
+            status = flush(ws, &err); /* what came before goes first */
+        }
+        while (status == TWS_OK && left->length > 0) {
+            size_t written;
+            status = write_some(ws, left, &written, &err);
+            if (status == TWS_OK) {
+                *taken = true;
+                step_forward(left, written);
+            }
+        }
+        if (status == TWS_OK) {
+            return 0;
+        }
+        if (status != TWS_AGAIN) {
+            note_failure(ws);
+            return raise_write_error(ws, &err);
+        }
+        if (tws_wait_for(ws->transport.fd, TWS_WAIT_WRITE, deadline, "send()",
+                         &ready)
+            < 0) {
+            return -1;
+        }
+    }
+}
+
+/* Whether the exception says no more than that the time is over. */
+static bool
+is_timeout(void)
+{
+    return PyErr_ExceptionMatches(PyExc_TimeoutError)
+           || PyErr_ExceptionMatches(PyExc_BlockingIOError);
+}
+
+int
+tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
+                    const struct tws_deadline *deadline)
+{
+    struct remaining left = {.count = count};
+    bool taken = false;
+    if (count > (int)TWS_ARRAY_SIZE(left.parts)) {
+        PyErr_SetString(PyExc_SystemError, "too many parts to write");
+        return -1;
+    }
+    for (int i = 0; i < count; i++) {
+        left.parts[i] = parts[i];
+        left.length += parts[i].iov_len;
+    }
+    if (tws_websocket_enter(ws) < 0) {
+        return -1;
+    }
+    if (atomic_load(&ws->reading)
+        && atomic_load(&ws->reading_thread) != PyThread_get_thread_ident()) {
+        atomic_store(&ws->shared, true);
+    }
+    int result = tws_lock_wait(ws->write_lock, deadline, "send()");
+    if (result == 0) {
+        result = write_locked(ws, &left, deadline, &taken);
+        if (result < 0 && taken && !ws->write_failed) {
+            PyObject *pending = PyErr_GetRaisedException();
+            result = keep(ws, &left);
+            if (result == 0) {
+                PyErr_SetRaisedException(pending);
+                result = -1;
+                /* The frames are on their way: the time may be over, but
+                 * nothing has gone wrong. */
+                if (is_timeout()) {
+                    PyErr_Clear();
+                    result = 0;
+                }
+            }
+            else {
+                Py_DECREF(pending);
+            }
+        }
+        unlock(ws);
+    }
+    tws_websocket_leave(ws);
+    return result;
+}
+
+int
+tws_websocket_send_control(WebsocketObject *ws,
+                           const struct tws_control *control, bool must)
+{
+    if (tws_websocket_enter(ws) < 0) {
+        PyErr_Clear(); /* closed: nobody is there to read it */
+        return 0;
+    }
+    enum tws_status status = TWS_OK;
+    pthread_mutex_lock(&ws->guard);
+    bool room = tws_buffer_length(&ws->control) < CONTROL_MAX;
+    if (room || must) {
+        status =
+            tws_buffer_append(&ws->control, control->bytes, control->length);
+    }
+    pthread_mutex_unlock(&ws->guard);
+    (void)tws_websocket_write_on(ws);
+    tws_websocket_leave(ws);
+    if (status != TWS_OK) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+int
+tws_websocket_draw_key(WebsocketObject *ws, uint8_t storage[4],
+                       const uint8_t **key)
+{
+    struct tws_error err;
+    *key = NULL;
+    if (ws->role == TWS_SERVER) {
+        return 0;
+    }
+    if (tws_mask_pool_take(ws->state->mask_pool, storage, &err) != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+        return -1;
+    }
+    *key = storage;
+    return 0;
+}
+
+void
+tws_websocket_end_writing(WebsocketObject *ws)
+{
+    if (tws_websocket_enter(ws) < 0) {
+        PyErr_Clear();
+        return;
+    }
+    /* Behind what is still to be written; where another thread is at it, that
+     * one does it. */
+    if (try_lock(ws)) {
+        ws->end_wanted = true;
+        unlock(ws);
+    }
+    tws_websocket_leave(ws);
+}
+
+/* --- frames --- */
+
+PyObject *
+tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks, PyObject *frame,
+                        const char *which)
+{
+    if (hooks == NULL) {
+        return frame;
+    }
+    Py_INCREF(hooks); /* a hook may add another one */
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(hooks); i++) {
+        PyObject *hook = PyTuple_GET_ITEM(hooks, i);
+        PyObject *result = PyObject_CallOneArg(hook, frame);
+        if (result != NULL
+            && !PyObject_TypeCheck(result, ws->state->frame_type)) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s hook %R returned %.200s, expected a Frame", which,
+                         hook, Py_TYPE(result)->tp_name);
+            Py_CLEAR(result);
+        }
+        Py_SETREF(frame, result);
+        if (frame == NULL) {
+            break;
+        }
+    }
+    Py_DECREF(hooks);
+    return frame;
+}
+
+/* Packs the frames behind each other, as they leave the hooks. */
+static int
+pack_frames(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
+            struct tws_buffer *out)
+{
+    /* RFC 6455 §5.1: the role decides about masking, not the frame. */
+    enum tws_role role = (enum tws_role)ws->role;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!PyObject_TypeCheck(frames[i], ws->state->frame_type)) {
+            PyErr_Format(PyExc_TypeError,
+                         "send() takes Frame objects, got %.200s",
+                         Py_TYPE(frames[i])->tp_name);
+            return -1;
+        }
+        PyObject *frame = tws_websocket_run_hooks(
+            ws, ws->send_hooks, Py_NewRef(frames[i]), "send");
+        if (frame == NULL) {
+            return -1;
+        }
+        int result = tws_frame_append(ws->state, frame, &role, out);
+        Py_DECREF(frame);
+        if (result < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+send_served(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count)
+{
+    int result = -1;
+    PyObject *hooked = PyTuple_New(count);
+    if (hooked == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *frame = tws_websocket_run_hooks(
+            ws, ws->send_hooks, Py_NewRef(frames[i]), "send");
+        if (frame == NULL) {
+            goto done;
+        }
+        PyTuple_SET_ITEM(hooked, i, frame);
+    }
+    result = tws_served_send(ws, &PyTuple_GET_ITEM(hooked, 0), count);
+done:
+    Py_DECREF(hooked);
+    return result;
+}
+
+int
+tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
+                          Py_ssize_t count,
+                          const struct tws_deadline *deadline)
+{
+    if (tws_websocket_check(
+            ws, TWS_PHASES(TWS_PHASE_OPEN) | TWS_PHASES(TWS_PHASE_SERVED),
+            "send()")
+        < 0) {
+        return -1;
+    }
+    if (ws->phase == TWS_PHASE_SERVED) {
+        return send_served(ws, frames, count);
+    }
+    struct tws_buffer out = TWS_BUFFER_EMPTY;
+    int result = pack_frames(ws, frames, count, &out);
+    if (result == 0 && count > 0) {
+        struct iovec part = {.iov_base = tws_buffer_data(&out),
+                             .iov_len = tws_buffer_length(&out)};
+        result = tws_websocket_write(ws, &part, 1, deadline);
+    }
+    tws_buffer_release(&out);
+    return result;
+}
+
+const char tws_websocket_send_doc[] = PyDoc_STR(
+    "send($self, /, *frames)\n--\n\n"
+    "Send frames, each a Frame, in one go.\n\n"
+    "Each passes the send hooks first. A client masks what it sends with a\n"
+    "fresh key, a server masks nothing, whatever the frame says (RFC 6455\n"
+    "section 5.1).\n\n"
+    "Once the system has taken the first byte, the call owns the rest: where\n"
+    "the timeout passes, the rest is kept and goes out before anything else,\n"
+    "with the next send() or while recv() waits, and the call returns. So\n"
+    "TimeoutError and, on a non-blocking websocket, BlockingIOError mean "
+    "that\n"
+    "nothing was sent.\n\n"
+    "Raises SocketClosed where the peer is gone, TypeError for what is not a\n"
+    "Frame. Any number of threads may send at a time: the frames of one call\n"
+    "stay together.");
+
+PyObject *
+tws_websocket_send_method(PyObject *self, PyObject *const *args,
+                          Py_ssize_t count)
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    struct tws_deadline deadline = tws_websocket_deadline(ws);
+    if (tws_websocket_send_frames(ws, args, count, &deadline) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
+}

@@ -1,0 +1,164 @@
+"""The tree of exceptions."""
+
+import copy
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+
+import twspy
+from twspy import (
+    ConcurrencyError,
+    HandshakeError,
+    PingError,
+    ProtocolError,
+    SocketClosed,
+    SSLError,
+    WebSocketError,
+)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'standard'),
+    [
+        (HandshakeError, ConnectionError),
+        (ProtocolError, ValueError),
+        (SocketClosed, ConnectionError),
+        (PingError, ValueError),
+        (ConcurrencyError, RuntimeError),
+        (SSLError, OSError),
+    ],
+)
+def test_tree(kind: type[WebSocketError], standard: type) -> None:
+    assert issubclass(kind, WebSocketError)
+    assert issubclass(kind, standard)
+    assert kind.__module__ == 'twspy'
+    assert getattr(twspy, kind.__name__) is kind
+    assert inspect.getdoc(kind)
+
+
+def test_handshake_error() -> None:
+    error = HandshakeError('refused')
+    assert str(error) == 'refused'
+    assert error.status is None
+    assert error.headers == {}
+    assert error.body == b''
+    headers = twspy.Headers([('Retry-After', '5')])
+    error = HandshakeError('refused', 503, headers, b'later')
+    assert str(error) == 'refused'
+    assert error.status == 503
+    assert error.headers is headers
+    assert error.headers['retry-after'] == '5'
+    assert error.body == b'later'
+    # OSError takes two arguments for an errno and its text.
+    assert error.errno is None
+    assert HandshakeError('no', 404, [('a', 'b')]).headers == {'a': 'b'}
+    assert HandshakeError('no', status=404, body=b'x').body == b'x'
+
+
+def test_protocol_error() -> None:
+    error = ProtocolError('bad frame')
+    assert (str(error), error.code) == ('bad frame', 1002)
+    error = ProtocolError('bad text', 1007)
+    assert (str(error), error.code) == ('bad text', 1007)
+    assert ProtocolError('bad text', code=1007).code == 1007
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'text', 'shown'),
+    [
+        (
+            (),
+            'connection closed: 1006 (no close frame received)',
+            'SocketClosed(1006)',
+        ),
+        (
+            (1000,),
+            'connection closed: 1000 (normal closure)',
+            'SocketClosed(1000)',
+        ),
+        (
+            (1001, 'bye'),
+            'connection closed: 1001 (going away): bye',
+            "SocketClosed(1001, 'bye')",
+        ),
+        (
+            (1006, '', 'no pong within 20 s'),
+            'connection closed: 1006 (no close frame received); '
+            'no pong within 20 s',
+            "SocketClosed(1006, '', 'no pong within 20 s')",
+        ),
+        (
+            (4000, 'done', 'all sent'),
+            'connection closed: 4000: done; all sent',
+            "SocketClosed(4000, 'done', 'all sent')",
+        ),
+    ],
+)
+def test_socket_closed(
+    arguments: tuple[Any, ...], text: str, shown: str
+) -> None:
+    error = SocketClosed(*arguments)
+    code, reason, detail = (*arguments, *(1006, '', '')[len(arguments) :])
+    assert (error.code, error.reason, error.detail) == (code, reason, detail)
+    assert str(error) == text
+    assert repr(error) == shown
+    assert error.errno is None
+
+
+def test_every_close_code_has_a_meaning() -> None:
+    codes = [
+        getattr(twspy, name) for name in dir(twspy) if name[:6] == 'CLOSE_'
+    ]
+    assert len(codes) == 15
+    for code in codes:
+        assert f'{code} (' in str(SocketClosed(code))
+
+
+@pytest.mark.parametrize('kind', [PingError, ConcurrencyError, SSLError])
+def test_plain_errors(kind: type[WebSocketError]) -> None:
+    error = kind('what went wrong')
+    assert str(error) == 'what went wrong'
+    assert error.args == ('what went wrong',)
+
+
+class Special(HandshakeError):
+    """A subclass, as a user may define one."""
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    'error',
+    [
+        WebSocketError('text'),
+        HandshakeError('no'),
+        HandshakeError('no', 403, twspy.Headers([('A', 'b')]), b'body'),
+        Special('no', 403, (), b'body'),
+        ProtocolError('bad', 1007),
+        SocketClosed(),
+        SocketClosed(1001, 'bye', 'detail'),
+        PingError('too long'),
+        ConcurrencyError('twice'),
+        SSLError('certificate expired'),
+    ],
+)
+def test_pickle_and_copy(error: WebSocketError, protocol: int) -> None:
+    error.add_note('a note')
+    for again in (
+        pickle.loads(pickle.dumps(error, protocol)),
+        copy.copy(error),
+        copy.deepcopy(error),
+    ):
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert repr(again) == repr(error)
+        assert again.args == error.args
+        assert vars(again) == vars(error)
+
+
+def test_what_the_core_raises() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        twspy.Frame.unpack(b'\x83\x00')
+    assert caught.value.code == 1002
+    assert 'opcode' in str(caught.value)

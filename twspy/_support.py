@@ -1,0 +1,38 @@
+"""What the C code asks Python to do: logging, and looking at signatures."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+_logger = logging.getLogger('twspy')
+
+
+def log_debug(text: str) -> None:
+    """Log what went wrong with a peer: of interest to who looks for it."""
+    _logger.debug('%s', text)
+
+
+def log_unhandled(source: object, error: BaseException) -> None:
+    """Log an exception that a handler of `source` raised, with traceback."""
+    _logger.error('%s: handler raised %r', source, error, exc_info=error)
+
+
+def takes_close_message(onclose: Callable[..., Any]) -> bool:
+    """Tell whether a server's `onclose` takes (client, message).
+
+    The documented handler takes the client alone; one that takes two
+    positional arguments gets the CloseMessage as well. A callable without a
+    readable signature gets both.
+    """
+    try:
+        signature = inspect.signature(onclose)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True

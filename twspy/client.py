@@ -1,0 +1,76 @@
+"""Opening a client in one call."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from ._twspy import Connection, websocket
+from .uri import parse_uri
+
+ConnectionT = TypeVar('ConnectionT', bound=Connection)
+
+
+@overload
+def connect(url: str, **options: Any) -> Connection: ...
+@overload
+def connect(
+    url: str, *, connection_class: Callable[[websocket], ConnectionT], **options: Any
+) -> ConnectionT: ...
+def connect(
+    url: str,
+    *,
+    connection_class: Callable[[websocket], Connection] = Connection,
+    **options: Any,
+) -> Connection:
+    """Connect to `ws://host[:port]/path?query` and return the Connection.
+
+    connection_class: what to make of the connected websocket, such as a
+    subclass of Connection with handlers.
+
+    options: those of `websocket`: `protocols`, `origin`, `headers` (more
+    fields of the request), `max_size` (bytes in a message, 1 MiB; None: no
+    limit), `open_timeout` (seconds for name look-up, connecting and opening
+    handshake together, 10) and `close_timeout` (seconds, 2).
+
+    Raises ValueError for a URL that is none, HandshakeError (with the
+    answer's status, headers and body) where the server refuses, TimeoutError
+    after `open_timeout`, and OSError where it can't be reached.
+    """
+    uri = parse_uri(url)
+    family = socket.AF_INET6 if ':' in uri.host else socket.AF_INET
+    sock = websocket(location=uri.resource, family=family, **options)
+    try:
+        sock.connect((uri.host, uri.port))
+        return connection_class(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def pair(**options: Any) -> tuple[Connection, Connection]:
+    """Return two connected ends, a client and a server, for tests.
+
+    options: those of `websocket`, given to both ends.
+    """
+    ends = socket.socketpair()
+    client, server = (websocket(end, **options) for end in ends)
+    failures: list[BaseException] = []
+
+    def answer() -> None:
+        try:
+            server.handshake(server=True)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=answer, name='twspy-pair')
+    thread.start()
+    try:
+        client.handshake(host='localhost')
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return Connection(client), Connection(server)

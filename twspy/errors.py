@@ -1,0 +1,149 @@
+"""The exceptions of twspy: one tree under WebSocketError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+__all__ = [
+    'ConcurrencyError',
+    'HandshakeError',
+    'PingError',
+    'ProtocolError',
+    'SSLError',
+    'SocketClosed',
+    'WebSocketError',
+]
+
+# What a code says where its sender gave no words of its own
+# (RFC 6455 section 7.4.1 and the registry of section 11.7).
+_MEANINGS = {
+    1000: 'normal closure',
+    1001: 'going away',
+    1002: 'protocol error',
+    1003: 'unsupported data',
+    1005: 'no code received',
+    1006: 'no close frame received',
+    1007: 'invalid data',
+    1008: 'policy violation',
+    1009: 'message too big',
+    1010: 'missing extension',
+    1011: 'internal error',
+    1012: 'service restart',
+    1013: 'try again later',
+    1014: 'bad gateway',
+    1015: 'TLS failure',
+}
+
+
+class WebSocketError(Exception):
+    """The base of every exception that twspy defines."""
+
+    __module__ = 'twspy'
+
+
+class HandshakeError(WebSocketError, ConnectionError):
+    """The opening handshake failed (RFC 6455 section 4).
+
+    status   HTTP status code: on a client the one that the server answered,
+             on a server the one to answer; None where it did not come to it
+    headers  header fields of that answer, a mapping; a twspy.Headers, which
+             does not care about case, where a server answered
+    body     beginning of that answer's body, as bytes
+    """
+
+    __module__ = 'twspy'
+
+    status: int | None
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes = b'',
+    ) -> None:
+        # Only the message goes to OSError, which would take a second
+        # argument for an errno's text.
+        super().__init__(message)
+        self.status = status
+        self.headers = (
+            headers if isinstance(headers, Mapping) else dict(headers)
+        )
+        self.body = body
+
+
+class ProtocolError(WebSocketError, ValueError):
+    """The peer sent bytes that break the protocol.
+
+    code  the close code that says so to the peer (RFC 6455 section 7.4.1)
+    """
+
+    __module__ = 'twspy'
+
+    code: int
+
+    def __init__(self, message: str, code: int = 1002) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class SocketClosed(WebSocketError, ConnectionError):
+    """The connection is closed.
+
+    code    the close code, 1006 where no Close frame came (RFC 6455
+            section 7.1.5)
+    reason  the words that came with it, may be empty
+    detail  what this end knows about the cause, may be empty
+    """
+
+    __module__ = 'twspy'
+
+    code: int
+    reason: str
+    detail: str
+
+    def __init__(
+        self, code: int = 1006, reason: str = '', detail: str = ''
+    ) -> None:
+        super().__init__()
+        self.code = code
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        text = f'connection closed: {self.code}'
+        if self.code in _MEANINGS:
+            text += f' ({_MEANINGS[self.code]})'
+        if self.reason:
+            text += f': {self.reason}'
+        if self.detail:
+            text += f'; {self.detail}'
+        return text
+
+    def __repr__(self) -> str:
+        values = [repr(self.code)]
+        if self.reason or self.detail:
+            values.append(repr(self.reason))
+        if self.detail:
+            values.append(repr(self.detail))
+        return f'{type(self).__name__}({", ".join(values)})'
+
+
+class PingError(WebSocketError, ValueError):
+    """The payload of a ping can't be sent."""
+
+    __module__ = 'twspy'
+
+
+class ConcurrencyError(WebSocketError, RuntimeError):
+    """Two threads used at once what only one may use at a time."""
+
+    __module__ = 'twspy'
+
+
+class SSLError(WebSocketError, OSError):
+    """TLS failed: the handshake, a certificate, or the encrypted stream."""
+
+    __module__ = 'twspy'
