@@ -23,7 +23,8 @@ struct tws_blocking {
 };
 
 typedef struct {
-    PyObject_HEAD struct tws_state *state; /* borrowed */
+    PyObject_HEAD
+    struct tws_state *state; /* borrowed */
     PyObject *sock; /* strong; WebsocketObject. Of a served client made when
                      * first asked for; NULL until then */
     struct tws_blocking *blocking; /* owned, or NULL */

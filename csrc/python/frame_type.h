@@ -8,9 +8,10 @@
 #include "protocol/frame.h"
 
 typedef struct {
-    PyObject_HEAD PyObject *payload; /* strong; exactly bytes, unmasked */
-    uint8_t opcode;                  /* 0-15 */
-    uint8_t rsv;                     /* TWS_RSV1 | TWS_RSV2 | TWS_RSV3 */
+    PyObject_HEAD
+    PyObject *payload; /* strong; exactly bytes, unmasked */
+    uint8_t opcode;    /* 0-15 */
+    uint8_t rsv;       /* TWS_RSV1 | TWS_RSV2 | TWS_RSV3 */
     bool fin;
     bool has_key;
     uint8_t key[4]; /* meaningful where has_key */

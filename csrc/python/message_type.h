@@ -9,8 +9,8 @@
 #include "protocol/opcode.h"
 
 typedef struct {
-    PyObject_HEAD PyObject
-        *payload; /* strong; exactly str for text, else exactly bytes */
+    PyObject_HEAD
+    PyObject *payload; /* strong; exactly str for text, else exactly bytes */
     uint8_t opcode;
 } MessageObject;
 

@@ -9,7 +9,8 @@
 #include "engine/server.h"
 
 typedef struct {
-    PyObject_HEAD struct tws_state *state; /* borrowed */
+    PyObject_HEAD
+    struct tws_state *state; /* borrowed */
     struct tws_options *options;
     PyObject *socket;            /* strong; the listening socket.socket */
     struct tws_server *core;     /* owned; NULL until _listen() */

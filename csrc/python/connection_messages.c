@@ -1,0 +1,136 @@
+/* Between a Connection's messages and what the core reads and writes, for
+ * both back ends; and calling its handlers. */
+#include "python/connection_type.h"
+
+#include "python/message_type.h"
+
+static PyObject *
+run_hooks(PyObject *hooks, PyObject *message, struct tws_state *state)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(hooks); i++) {
+        PyObject *result =
+            PyObject_CallOneArg(PyTuple_GET_ITEM(hooks, i), message);
+        Py_DECREF(message);
+        if (result == NULL) {
+            return NULL;
+        }
+        message = result;
+        if (!PyObject_TypeCheck(message, state->message_type)) {
+            PyErr_Format(
+                PyExc_TypeError, "hook %R returned %.200s, expected a Message",
+                PyTuple_GET_ITEM(hooks, i), Py_TYPE(message)->tp_name);
+            Py_DECREF(message);
+            return NULL;
+        }
+    }
+    return message;
+}
+
+PyObject *
+tws_as_message(struct tws_state *state, PyObject *given)
+{
+    if (PyObject_TypeCheck(given, state->message_type)) {
+        return Py_NewRef(given);
+    }
+    if (PyUnicode_Check(given)) {
+        return tws_text_message_make(state, PyUnicode_FromObject(given));
+    }
+    if (PyObject_CheckBuffer(given)) {
+        return tws_binary_message_make(state, PyBytes_FromObject(given));
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "message is %.200s, expected a Message, str or a bytes-like "
+                 "object%s",
+                 Py_TYPE(given)->tp_name,
+                 PyObject_TypeCheck(given, state->frame_type)
+                     ? " (frames are sent with connection.sock.send())"
+                     : "");
+    return NULL;
+}
+
+PyObject *
+tws_connection_outgoing(ConnectionObject *conn, PyObject *given)
+{
+    PyObject *message = tws_as_message(conn->state, given);
+    PyObject *hooks = conn->send_hooks;
+    if (message == NULL || hooks == NULL) {
+        return message;
+    }
+    Py_INCREF(hooks); /* a hook may add another one */
+    message = run_hooks(hooks, message, conn->state);
+    Py_DECREF(hooks);
+    return message;
+}
+
+PyObject *
+tws_connection_incoming(ConnectionObject *conn, PyObject *message)
+{
+    PyObject *hooks = conn->recv_hooks;
+    if (message == NULL || hooks == NULL) {
+        return message;
+    }
+    Py_INCREF(hooks);
+    message = run_hooks(hooks, message, conn->state);
+    Py_DECREF(hooks);
+    return message;
+}
+
+PyObject *
+tws_connection_message(struct tws_state *state, const struct tws_event *event)
+{
+    const char *data = (const char *)event->data;
+    Py_ssize_t length = (Py_ssize_t)event->length;
+    if (event->type == TWS_EVENT_BINARY) {
+        return tws_binary_message_make(
+            state, PyBytes_FromStringAndSize(data, length));
+    }
+    PyObject *text;
+    if (event->ascii) {
+        text = PyUnicode_New(length, 127);
+        if (text != NULL && length > 0) {
+            memcpy(PyUnicode_1BYTE_DATA(text), data, event->length);
+        }
+    }
+    else {
+        text = PyUnicode_DecodeUTF8(data, length, NULL);
+    }
+    return tws_text_message_make(state, text);
+}
+
+int
+tws_connection_call(ConnectionObject *conn, PyObject *name, PyObject *argument)
+{
+    PyObject *args[2] = {(PyObject *)conn, argument};
+    size_t count = argument == NULL ? 1 : 2;
+    PyObject *result = PyObject_VectorcallMethod(
+        name, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (result != NULL) {
+        Py_DECREF(result);
+        return 0;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    result = PyObject_CallMethodOneArg((PyObject *)conn,
+                                       conn->state->str_onerror, error);
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_WriteUnraisable((PyObject *)conn);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(error);
+    return PyErr_Occurred() != NULL ? -1 : 0;
+}
+
+int
+tws_connection_set_peer(ConnectionObject *conn, const struct tws_address *peer)
+{
+    size_t size = offsetof(struct tws_address, storage) + peer->length;
+    conn->peer = malloc(size);
+    if (conn->peer == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(conn->peer, peer, size);
+    return 0;
+}

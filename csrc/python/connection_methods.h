@@ -1,0 +1,14 @@
+/* What connection_type.c takes from connection_methods.c. */
+#ifndef TWS_PYTHON_CONNECTION_METHODS_H
+#define TWS_PYTHON_CONNECTION_METHODS_H
+
+#include "python/connection_type.h"
+
+extern PyMethodDef tws_connection_methods[];
+PyObject *tws_connection_next(PyObject *self);
+
+/* True where the back end is there; RuntimeError where a subclass forgot to
+ * call our __init__. */
+bool tws_connection_ready(ConnectionObject *conn);
+
+#endif /* TWS_PYTHON_CONNECTION_METHODS_H */

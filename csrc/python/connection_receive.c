@@ -1,0 +1,412 @@
+/* Receiving and closing on a Connection whose calling threads read its
+ * websocket. */
+#include "python/connection_parts.h"
+
+#include "python/errors.h"
+#include "python/frame_type.h"
+
+/* What the stream brought. */
+struct incoming {
+    enum tws_event_type type;
+    PyObject *object; /* owned: Message, bytes of a ping or pong, or NULL */
+};
+
+/* Takes note of an event, answers it, and makes an object of it. 1: *in is
+ * set; 0: nothing for the program; -1 with an exception. */
+static int
+take_event(ConnectionObject *conn, const struct tws_event *event,
+           struct incoming *in)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    struct tws_control reply = {.length = 0};
+    uint8_t storage[4];
+    const uint8_t *key = NULL;
+    if (event->type >= TWS_EVENT_CLOSE
+        && tws_websocket_draw_key(ws, storage, &key) < 0) {
+        return -1;
+    }
+    pthread_mutex_lock(&conn->blocking->lock);
+    bool concerns =
+        tws_session_take(&conn->blocking->session, event, key, &reply);
+    pthread_mutex_unlock(&conn->blocking->lock);
+    if (reply.length > 0
+        && tws_websocket_send_control(ws, &reply,
+                                      event->type == TWS_EVENT_CLOSE)
+               < 0) {
+        return -1;
+    }
+    if (!concerns) {
+        return 0;
+    }
+    in->type = event->type;
+    switch (event->type) {
+    case TWS_EVENT_TEXT:
+    case TWS_EVENT_BINARY:
+        in->object = tws_connection_message(conn->state, event);
+        break;
+    case TWS_EVENT_PING:
+    case TWS_EVENT_PONG:
+        in->object = PyBytes_FromStringAndSize((const char *)event->data,
+                                               (Py_ssize_t)event->length);
+        break;
+    case TWS_EVENT_CLOSE:
+        in->object = NULL;
+        return tws_blocking_set_over(conn, event->code, event->reason) < 0 ? -1
+                                                                           : 1;
+    }
+    return in->object == NULL ? -1 : 1;
+}
+
+/* The peer broke a rule, or memory is short: tells it and ends. */
+static int
+fail(ConnectionObject *conn, const struct tws_error *err)
+{
+    struct tws_span reason = {.data = err->reason,
+                              .length = strlen(err->reason)};
+    uint16_t code = err->close_code != 0 ? err->close_code : TWS_CLOSE_UNABLE;
+    if (tws_blocking_send_close(conn, code, reason) < 0
+        || tws_blocking_set_over(conn, code, reason) < 0) {
+        return -1;
+    }
+    (void)tws_raise(conn->state, err);
+    return -1;
+}
+
+/* The stream ended without a Close frame, or reading it failed (an exception
+ * is pending then and stays). */
+static int
+lose(ConnectionObject *conn, struct tws_span reason)
+{
+    int result = tws_blocking_set_over(conn, TWS_CLOSE_ABNORMAL, reason);
+    tws_websocket_close(websocket_of(conn));
+    return result;
+}
+
+/* Reads until there is an event; returns as take_event(). */
+static int
+read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
+           struct incoming *in)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    struct tws_assembler *assembler = &conn->blocking->assembler;
+    const struct tws_message_limits *limits = &ws->options->message;
+    for (;;) {
+        struct tws_event event;
+        struct tws_error err;
+        uint8_t *room;
+        size_t size;
+        size_t got;
+        size_t before = tws_buffer_length(&ws->in);
+        struct tws_input input = {.data = tws_buffer_data(&ws->in),
+                                  .length = before};
+        enum tws_status status =
+            tws_receive(&ws->reader, assembler, limits, &input, &event, &err);
+        if (status == TWS_AGAIN) {
+            tws_buffer_consume(&ws->in, before - input.length);
+            bool direct =
+                tws_receive_room(&ws->reader, assembler, &room, &size);
+            int more = tws_websocket_fill(ws, direct ? room : NULL, size,
+                                          deadline, &got);
+            if (more <= 0) {
+                return more < 0 ? -1 : 2;
+            }
+            if (direct) {
+                before = input.length = 0;
+                status = tws_receive_direct(&ws->reader, assembler, limits,
+                                            room, got, &event, &err);
+            }
+        }
+        if (status == TWS_OK) {
+            int result = take_event(conn, &event, in);
+            /* The event may have borrowed these bytes until now. */
+            tws_buffer_consume(&ws->in, before - input.length);
+            if (result != 0) {
+                return result;
+            }
+        }
+        else if (status != TWS_AGAIN) {
+            return fail(conn, &err);
+        }
+    }
+}
+
+/* The same, through the websocket's own recv(), whose hooks see each
+ * frame. */
+static int
+read_event_of_frames(ConnectionObject *conn,
+                     const struct tws_deadline *deadline, struct incoming *in)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    for (;;) {
+        struct tws_event event;
+        struct tws_error err;
+        PyObject *object = tws_websocket_recv_frame(ws, deadline);
+        if (object == NULL) {
+            return -1;
+        }
+        FrameObject *frame = (FrameObject *)object;
+        struct tws_frame_header header = {
+            .opcode = frame->opcode,
+            .fin = frame->fin,
+            .length = (uint64_t)PyBytes_GET_SIZE(frame->payload),
+        };
+        /* Not masked, so nothing writes into the payload. */
+        struct tws_piece piece = {
+            .header = &header,
+            .data = (uint8_t *)PyBytes_AS_STRING(frame->payload),
+            .length = (size_t)header.length,
+            .first = true,
+            .last = true,
+        };
+        int result = 0;
+        enum tws_status status =
+            tws_assembler_take(&conn->blocking->assembler,
+                               &ws->options->message, &piece, &event, &err);
+        if (status == TWS_OK) {
+            result = take_event(conn, &event, in);
+        }
+        else if (status != TWS_AGAIN) {
+            result = fail(conn, &err);
+        }
+        Py_DECREF(object);
+        if (result != 0) {
+            return result;
+        }
+    }
+}
+
+/* What an exception of reading means for the connection. It stays pending,
+ * or SocketClosed takes its place. */
+static void
+judge_failure(ConnectionObject *conn)
+{
+    struct tws_state *state = conn->state;
+    if (tws_blocking_is_over(conn)
+        || PyErr_ExceptionMatches(PyExc_TimeoutError)
+        || PyErr_ExceptionMatches(PyExc_BlockingIOError)
+        || PyErr_ExceptionMatches(state->ConcurrencyError)) {
+        return;
+    }
+    if (PyErr_ExceptionMatches(state->ProtocolError)) {
+        /* From recv_frame(), which leaves the closing to us. */
+        PyObject *error = PyErr_GetRaisedException();
+        PyObject *code = PyObject_GetAttr(error, state->str_code);
+        PyObject *text = PyObject_Str(error);
+        long number = code == NULL ? -1 : PyLong_AsLong(code);
+        Py_ssize_t length = 0;
+        const char *data =
+            text == NULL ? NULL : PyUnicode_AsUTF8AndSize(text, &length);
+        if (data != NULL && number > 0) {
+            struct tws_span reason = {.data = data, .length = (size_t)length};
+            (void)tws_blocking_send_close(conn, (uint16_t)number, reason);
+            (void)tws_blocking_set_over(conn, (uint16_t)number, reason);
+        }
+        Py_XDECREF(code);
+        Py_XDECREF(text);
+        PyErr_SetRaisedException(error);
+        return;
+    }
+    if (PyErr_ExceptionMatches(PyExc_OSError)) {
+        PyObject *error = PyErr_GetRaisedException();
+        PyObject *text = PyObject_Str(error);
+        Py_ssize_t length = 0;
+        const char *data =
+            text == NULL ? NULL : PyUnicode_AsUTF8AndSize(text, &length);
+        if (data != NULL) {
+            struct tws_span reason = {.data = data, .length = (size_t)length};
+            (void)lose(conn, reason);
+        }
+        Py_XDECREF(text);
+        PyErr_SetRaisedException(error);
+    }
+}
+
+/* The next event, whatever it is; 1 or -1. A CLOSE has been answered then,
+ * and the socket closed. */
+static int
+next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
+              struct incoming *in)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    int result;
+    if (tws_blocking_is_over(conn)) {
+        (void)tws_blocking_raise_closed(conn);
+        return -1;
+    }
+    if (ws->recv_hooks != NULL) {
+        result = read_event_of_frames(conn, deadline, in);
+    }
+    else {
+        if (tws_websocket_begin_read(ws) < 0) {
+            return -1;
+        }
+        result = read_event(conn, deadline, in);
+        tws_websocket_end_read(ws);
+    }
+    if (result == 2) {
+        if (lose(conn, TWS_SPAN("peer ended the connection without a Close "
+                                "frame"))
+            == 0) {
+            (void)tws_blocking_raise_closed(conn);
+        }
+        return -1;
+    }
+    if (result < 0) {
+        judge_failure(conn);
+    }
+    if (tws_blocking_is_over(conn)) {
+        struct tws_deadline patience = tws_blocking_close_deadline(conn);
+        if (tws_blocking_linger_and_close(conn, &patience) < 0) {
+            return -1;
+        }
+    }
+    return result;
+}
+
+/* The thread that is closing has the socket: waits until it is done. */
+static PyObject *
+await_other_close(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    PyErr_Clear();
+    if (tws_lock_wait(conn->blocking->done, deadline, "recv") < 0) {
+        return NULL;
+    }
+    PyThread_release_lock(conn->blocking->done);
+    return tws_blocking_raise_closed(conn);
+}
+
+PyObject *
+tws_blocking_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    struct tws_state *state = conn->state;
+    for (;;) {
+        struct incoming in;
+        int status = 0;
+        if (next_incoming(conn, deadline, &in) < 0) {
+            pthread_mutex_lock(&conn->blocking->lock);
+            bool closing = conn->blocking->session.sent_code != 0;
+            pthread_mutex_unlock(&conn->blocking->lock);
+            if (closing && PyErr_ExceptionMatches(state->ConcurrencyError)) {
+                return await_other_close(conn, deadline);
+            }
+            return NULL;
+        }
+        switch (in.type) {
+        case TWS_EVENT_TEXT:
+        case TWS_EVENT_BINARY:
+            return tws_connection_incoming(conn, in.object);
+        case TWS_EVENT_CLOSE:
+            return tws_blocking_raise_closed(conn);
+        case TWS_EVENT_PING:
+            status = tws_connection_call(conn, state->str_onping, in.object);
+            break;
+        case TWS_EVENT_PONG:
+            status = tws_connection_call(conn, state->str_onpong, in.object);
+            break;
+        }
+        Py_DECREF(in.object);
+        if (status < 0) {
+            return NULL;
+        }
+    }
+}
+
+PyObject *
+tws_blocking_receive_forever(ConnectionObject *conn)
+{
+    struct tws_state *state = conn->state;
+    struct tws_blocking *blocking = conn->blocking;
+    if (!blocking->opened) {
+        blocking->opened = true;
+        if (tws_connection_call(conn, state->str_onopen, NULL) < 0) {
+            return NULL;
+        }
+    }
+    for (;;) {
+        struct tws_deadline deadline =
+            tws_deadline_after(websocket_of(conn)->timeout);
+        PyObject *message = tws_blocking_recv(conn, &deadline);
+        if (message == NULL) {
+            if (!tws_blocking_is_over(conn)
+                || !PyErr_ExceptionMatches(state->WebSocketError)) {
+                return NULL;
+            }
+            PyErr_Clear(); /* onclose() tells it */
+            break;
+        }
+        int status = tws_connection_call(conn, state->str_onmessage, message);
+        Py_DECREF(message);
+        if (status < 0) {
+            return NULL;
+        }
+    }
+    if (!blocking->reported) {
+        blocking->reported = true;
+        if (tws_connection_call(conn, state->str_onclose, conn->close_message)
+            < 0) {
+            return NULL;
+        }
+    }
+    return Py_NewRef(Py_None);
+}
+
+/* Closing ---------------------------------------------------------------- */
+
+/* Reads and discards until the peer's Close has come, or the end. 0, or -1
+ * with an exception. */
+static int
+await_close(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    struct incoming in;
+    while (!tws_blocking_is_over(conn)) {
+        if (next_incoming(conn, deadline, &in) < 0) {
+            return -1;
+        }
+        if (in.type != TWS_EVENT_CLOSE) {
+            Py_DECREF(in.object); /* arrived before our Close was sent */
+        }
+    }
+    return 0;
+}
+
+/* Another thread is in recv(): it will meet the peer's Close. */
+static int
+await_reader(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    PyErr_Clear();
+    if (tws_lock_wait(conn->blocking->done, deadline, "close") < 0) {
+        return -1;
+    }
+    PyThread_release_lock(conn->blocking->done);
+    return 0;
+}
+
+int
+tws_blocking_close(ConnectionObject *conn, uint16_t code,
+                   struct tws_span reason, const struct tws_deadline *deadline)
+{
+    struct tws_state *state = conn->state;
+    int result = 0;
+    if (tws_blocking_is_over(conn)) {
+        tws_websocket_close(websocket_of(conn));
+        return 0;
+    }
+    if (tws_blocking_send_close(conn, code, reason) == 0) {
+        result = await_close(conn, deadline);
+    }
+    else {
+        result = -1;
+    }
+    if (result < 0 && PyErr_ExceptionMatches(state->ConcurrencyError)) {
+        result = await_reader(conn, deadline);
+    }
+    if (result < 0
+        && (PyErr_ExceptionMatches(PyExc_OSError)
+            || PyErr_ExceptionMatches(state->WebSocketError))) {
+        /* Not answered in time, or gone: closed all the same. */
+        PyErr_Clear();
+        result = lose(conn, TWS_SPAN("peer did not answer our Close frame in "
+                                     "time"));
+    }
+    return result;
+}
