@@ -17,7 +17,10 @@ ConnectionT = TypeVar('ConnectionT', bound=Connection)
 def connect(url: str, **options: Any) -> Connection: ...
 @overload
 def connect(
-    url: str, *, connection_class: Callable[[websocket], ConnectionT], **options: Any
+    url: str,
+    *,
+    connection_class: Callable[[websocket], ConnectionT],
+    **options: Any,
 ) -> ConnectionT: ...
 def connect(
     url: str,

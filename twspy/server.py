@@ -8,13 +8,13 @@ import signal
 import socket
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from . import _twspy
 from ._twspy import Connection, Message
+from ._twspy import Server as _Loop
 from .http import Request, Response
 
 logger = logging.getLogger('twspy.server')
@@ -24,7 +24,7 @@ _BACKLOG = 1024
 _running: weakref.WeakSet[Server] = weakref.WeakSet()
 
 
-class Server(_twspy.Server):
+class Server(_Loop):
     """A server whose handlers are called for each client.
 
     Override `onopen`, `onmessage`, `onclose`, `onping`, `onpong`, `onerror`
@@ -60,7 +60,8 @@ class Server(_twspy.Server):
     ) -> None:
         if ssl_args is not None:
             raise TypeError(
-                'ssl_args is not supported by this version of twspy: leave it None'
+                'ssl_args is not supported by this version of twspy: leave '
+                'it None'
             )
         self._listener = _bind(address)
         self._address = self._listener.getsockname()
@@ -71,7 +72,9 @@ class Server(_twspy.Server):
             raise
         self.max_join_time = max_join_time
         self._thread: threading.Thread | None = None
+        self._stop_asked = threading.Event()
         self._done = threading.Event()
+        self._interrupted = False
         self._failure: BaseException | None = None
         self._accept_paused = False
         logger.setLevel(loglevel)
@@ -144,13 +147,16 @@ class Server(_twspy.Server):
         them in half. SystemExit in a handler stops the server and is raised
         here; a server can run once.
         """
-        self.start()
-        with _stopped_by_sigterm(self):
+        with _handling_signals(self._interrupt):
             try:
-                self._done.wait()
+                self.start()
+                self._stop_asked.wait()
+                # Once more: a signal may have come before it could be heard.
+                self._stop(1001, 'server is stopping', self.max_join_time)
+                self._join()
             except KeyboardInterrupt:
-                self._stop_or_abort()
-        self._join()
+                self._stop(1001, 'server is stopping', 0)
+                self._done.wait(1.0)
 
     def start(self) -> Server:
         """Serve in the background; returns the server itself."""
@@ -167,7 +173,9 @@ class Server(_twspy.Server):
         logger.info('listening on %s', host)
         return self
 
-    def stop(self, code: int = 1001, reason: str = 'server is stopping') -> None:
+    def stop(
+        self, code: int = 1001, reason: str = 'server is stopping'
+    ) -> None:
         """Stop accepting, close every client and wait until they are gone.
 
         Waits up to `max_join_time` seconds; called in a handler it returns at
@@ -177,6 +185,7 @@ class Server(_twspy.Server):
             self._listener.close()
             return
         self._stop(code, reason, self.max_join_time)
+        self._stop_asked.set()
         if threading.current_thread() is not self._thread:
             self._join()
 
@@ -198,17 +207,20 @@ class Server(_twspy.Server):
             self._failure = error
         finally:
             self._listener.close()
-            self._done.set()
             _running.discard(self)
-            logger.info('stopped listening on %s', _format_address(self._address))
+            logger.info(
+                'stopped listening on %s', _format_address(self._address)
+            )
+            self._done.set()
+            self._stop_asked.set()
 
-    def _stop_or_abort(self) -> None:
-        """Stop in good order; another Ctrl-C meanwhile drops all clients."""
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Stop in good order at the first signal, at once at the second."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
         self._stop(1001, 'server is stopping', self.max_join_time)
-        try:
-            self._done.wait(self.max_join_time + 1.0)
-        except KeyboardInterrupt:
-            self._stop(1001, 'server is stopping', 0)
+        self._stop_asked.set()
 
     def _join(self) -> None:
         """Wait for the loop to end; say so where a handler never returns."""
@@ -218,6 +230,7 @@ class Server(_twspy.Server):
                 'leaving its thread behind',
                 self.max_join_time + 1.0,
             )
+            _running.discard(self)
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -231,8 +244,9 @@ class Server(_twspy.Server):
         if not self._accept_paused:
             self._accept_paused = True
             logger.warning(
-                'can accept no more clients for now (%s failed with errno %d); '
-                'raise the limit of open files, or lower the number of clients',
+                'can accept no more clients for now (%s failed with errno '
+                '%d): raise the limit of open files, or lower the number of '
+                'clients',
                 what,
                 errno,
             )
@@ -253,7 +267,7 @@ def _bind(address: tuple[str, int]) -> socket.socket:
         host, port = address
     except (TypeError, ValueError):
         raise TypeError(
-            f'address is {address!r}, expected (host, port), such as ("", 8000)'
+            f"address is {address!r}, expected (host, port) such as ('', 8000)"
         ) from None
     family, sockaddr = _resolve(host, port)
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -297,21 +311,26 @@ def _log_to_stderr() -> None:
 
 
 @contextmanager
-def _stopped_by_sigterm(server: Server) -> Iterator[None]:
-    """Let SIGTERM stop the server where nobody else has a use for it."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        server._stop(1001, 'server is stopping', server.max_join_time)
-
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
+def _handling_signals(
+    handler: Callable[[int, FrameType | None], None],
+) -> Iterator[None]:
+    """Give SIGINT and SIGTERM to a handler where nobody else has use for
+    them. An exception that interrupts the calling thread anywhere could hit
+    it before it is ready for that; a handler can't."""
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        defaults = {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: signal.SIG_DFL,
+        }
+        for number, default in defaults.items():
+            if signal.getsignal(number) == default:
+                previous[number] = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, old in previous.items():
+            signal.signal(number, old)
 
 
 @atexit.register

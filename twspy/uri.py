@@ -32,7 +32,9 @@ def parse_uri(url: str) -> URI:
             f'url is {url!r}: wss is not supported by this version of twspy'
         )
     if parts.scheme != 'ws':
-        raise ValueError(f'url is {url!r}, expected ws://host[:port]/path?query')
+        raise ValueError(
+            f'url is {url!r}, expected ws://host[:port]/path?query'
+        )
     if '#' in url:
         raise ValueError(
             f'url is {url!r}: a WebSocket URL has no fragment (RFC 6455 3); '
@@ -40,8 +42,8 @@ def parse_uri(url: str) -> URI:
         )
     if parts.username is not None or parts.password is not None:
         raise ValueError(
-            'url has a user name or password, which this version of twspy does '
-            'not support'
+            'url has a user name or password, which this version of twspy '
+            'does not support'
         )
     if not parts.hostname:
         raise ValueError(f'url is {url!r}, which names no host')

@@ -32,27 +32,25 @@ time_left(const struct tws_deadline *deadline)
     return deadline->at > now ? deadline->at - now : 0;
 }
 
-static int
-raise_would_block(void)
+int
+tws_raise_time_over(const struct tws_deadline *deadline, const char *what)
 {
-    errno = EAGAIN;
-    PyErr_SetFromErrno(PyExc_OSError);
-    return -1;
-}
-
-static int
-raise_timeout(const char *what)
-{
-    PyErr_Format(PyExc_TimeoutError, "%s timed out", what);
+    if (deadline->immediate) {
+        errno = EAGAIN;
+        PyErr_SetFromErrno(PyExc_OSError); /* BlockingIOError */
+    }
+    else {
+        PyErr_Format(PyExc_TimeoutError, "%s timed out", what);
+    }
     return -1;
 }
 
 int
-tws_wait_for(int fd, unsigned events, const struct tws_deadline *deadline,
-             const char *what, unsigned *ready)
+tws_wait_quietly(int fd, unsigned events, const struct tws_deadline *deadline,
+                 unsigned *ready)
 {
     if (deadline->immediate) {
-        return raise_would_block();
+        return 0;
     }
     for (;;) {
         struct tws_error err = {.status = TWS_OK};
@@ -72,12 +70,23 @@ tws_wait_for(int fd, unsigned events, const struct tws_deadline *deadline,
             return -1;
         }
         if (status == TWS_OK) {
-            return 0;
+            return 1;
         }
         if (left == 0) {
-            return raise_timeout(what);
+            return 0;
         }
     }
+}
+
+int
+tws_wait_for(int fd, unsigned events, const struct tws_deadline *deadline,
+             const char *what, unsigned *ready)
+{
+    int result = tws_wait_quietly(fd, events, deadline, ready);
+    if (result == 0) {
+        return tws_raise_time_over(deadline, what);
+    }
+    return result < 0 ? -1 : 0;
 }
 
 int
@@ -88,7 +97,7 @@ tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
         return 0;
     }
     if (deadline->immediate) {
-        return raise_would_block();
+        return tws_raise_time_over(deadline, what);
     }
     for (;;) {
         PyLockStatus status;
@@ -110,7 +119,7 @@ tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
             return -1;
         }
         if (status == PY_LOCK_FAILURE) {
-            return raise_timeout(what);
+            return tws_raise_time_over(deadline, what);
         }
     }
 }

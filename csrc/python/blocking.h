@@ -24,6 +24,14 @@ struct tws_deadline tws_deadline_after(uint64_t timeout_ns);
 int tws_wait_for(int fd, unsigned events, const struct tws_deadline *deadline,
                  const char *what, unsigned *ready);
 
+/* The same, but says itself whether the time is over: 1: ready; 0: it is (at
+ * once where `deadline` is immediate); -1 with OSError, or what a signal
+ * handler raised, be it a TimeoutError of its own. */
+int tws_wait_quietly(int fd, unsigned events,
+                     const struct tws_deadline *deadline, unsigned *ready);
+/* Raises what tws_wait_for() raises then. Always -1. */
+int tws_raise_time_over(const struct tws_deadline *deadline, const char *what);
+
 /* Takes a lock that another thread may hold for long. 0, or -1 as above. */
 int tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
                   const char *what);

@@ -146,11 +146,8 @@ tws_close_message_make(struct tws_state *state, uint16_t code,
 }
 
 int
-tws_close_message_check_sendable(struct tws_state *state, PyObject *message)
+tws_close_message_check_sendable(PyObject *message)
 {
-    if (!PyObject_TypeCheck(message, state->close_message_type)) {
-        return 0;
-    }
     uint16_t code = ((const CloseMessageObject *)message)->code;
     if (!is_local_code(code)) {
         return 0;
@@ -166,23 +163,9 @@ tws_close_message_check_sendable(struct tws_state *state, PyObject *message)
     return -1;
 }
 
-/* True where the payload does not tell what the message holds. */
-static bool
-holds_more(struct tws_state *state, PyObject *message)
-{
-    if (!PyObject_TypeCheck(message, state->close_message_type)) {
-        return false;
-    }
-    uint16_t code = ((const CloseMessageObject *)message)->code;
-    return code == TWS_CLOSE_ABNORMAL || code == TWS_CLOSE_TLS_FAILURE;
-}
-
 bool
-tws_close_message_same(struct tws_state *state, PyObject *a, PyObject *b)
+tws_close_message_same(PyObject *a, PyObject *b)
 {
-    if (!holds_more(state, a) || !holds_more(state, b)) {
-        return holds_more(state, a) == holds_more(state, b);
-    }
     const CloseMessageObject *x = (const CloseMessageObject *)a;
     const CloseMessageObject *y = (const CloseMessageObject *)b;
     return x->code == y->code && PyUnicode_Compare(x->reason, y->reason) == 0;

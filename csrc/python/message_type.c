@@ -50,27 +50,34 @@ payload_of(PyObject *object, uint8_t opcode)
     if (bytes == NULL) {
         return NULL;
     }
-    const char *data = PyBytes_AS_STRING(bytes);
-    Py_ssize_t length = PyBytes_GET_SIZE(bytes);
     if (opcode == TWS_OPCODE_TEXT) {
-        PyObject *text = PyUnicode_DecodeUTF8(data, length, NULL);
+        PyObject *text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(bytes),
+                                              PyBytes_GET_SIZE(bytes), NULL);
         Py_DECREF(bytes);
         return text;
     }
-    uint16_t code;
-    struct tws_span reason;
-    struct tws_error err;
-    if (tws_value_check_length(opcode, length) < 0) {
-        Py_CLEAR(bytes);
-    }
-    else if (opcode == TWS_OPCODE_CLOSE
-             && tws_close_parse((const uint8_t *)data, (size_t)length, &code,
-                                &reason, &err)
-                    != TWS_OK) {
-        PyErr_SetString(PyExc_ValueError, err.reason);
+    if (tws_value_check_length(opcode, PyBytes_GET_SIZE(bytes)) < 0) {
         Py_CLEAR(bytes);
     }
     return bytes;
+}
+
+/* The opcode of a Message, which is not one of the special kinds. */
+static int
+read_opcode(PyObject *object, uint8_t *opcode)
+{
+    /* A continuation is a part of a message, never one itself. */
+    if (tws_value_opcode(object, 1, opcode) < 0) {
+        return -1;
+    }
+    /* So that whatever has this opcode is a CloseMessageObject. */
+    if (*opcode == TWS_OPCODE_CLOSE) {
+        PyErr_SetString(PyExc_ValueError,
+                        "a message with OPCODE_CLOSE is made by "
+                        "CloseMessage(code, reason)");
+        return -1;
+    }
+    return 0;
 }
 
 /* Reads the constructor's arguments into `self`, which stays as it was where
@@ -108,10 +115,9 @@ message_fill(PyObject *op, PyObject *args, PyObject *kwargs)
         payload = binary_of(payload);
     }
     else {
-        /* A continuation is a part of a message, never one itself. */
         if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Message", names,
                                          &number, &payload)
-            || tws_value_opcode(number, 1, &opcode) < 0) {
+            || read_opcode(number, &opcode) < 0) {
             return -1;
         }
         payload = payload_of(payload, opcode);
@@ -305,8 +311,7 @@ message_richcompare(PyObject *a, PyObject *b, int operation)
     const MessageObject *x = (const MessageObject *)a;
     const MessageObject *y = (const MessageObject *)b;
     if (x->opcode != y->opcode
-        || (x->opcode == TWS_OPCODE_CLOSE
-            && !tws_close_message_same(state, a, b))) {
+        || (x->opcode == TWS_OPCODE_CLOSE && !tws_close_message_same(a, b))) {
         return PyBool_FromLong(operation == Py_NE);
     }
     return PyObject_RichCompare(x->payload, y->payload, operation);
@@ -393,13 +398,13 @@ PyDoc_STRVAR(
     message_doc,
     "Message(opcode, payload)\n--\n\n"
     "What a Connection sends and receives (RFC 6455 section 5.6).\n\n"
-    "opcode   what the message is, 1 to 15: one of OPCODE_*\n"
+    "opcode   what the message is: one of OPCODE_*, or any of 1 to 15 but\n"
+    "         OPCODE_CLOSE, which is what CloseMessage is for\n"
     "payload  the content, str or a bytes-like object. Text (OPCODE_TEXT)\n"
     "         holds str and decodes bytes from UTF-8; every other message\n"
     "         holds bytes and encodes str to UTF-8.\n\n"
-    "Raises ValueError for an opcode out of range, for text that is not\n"
-    "UTF-8, for a control message (opcode 8 to 15) of more than 125 bytes\n"
-    "and for a malformed Close payload.\n\n"
+    "Raises ValueError for any other opcode, for text that is not UTF-8 and\n"
+    "for a control message (opcode 8 to 15) of more than 125 bytes.\n\n"
     "Most programs use TextMessage, BinaryMessage and CloseMessage. Messages\n"
     "never change, so threads may share them, and are equal when opcode and\n"
     "payload are.");

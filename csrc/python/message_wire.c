@@ -28,7 +28,7 @@ tws_message_view(struct tws_state *state, PyObject *message, uint8_t *opcode,
     }
     else {
         if (self->opcode == TWS_OPCODE_CLOSE
-            && tws_close_message_check_sendable(state, message) < 0) {
+            && tws_close_message_check_sendable(message) < 0) {
             return -1;
         }
         payload->data = PyBytes_AS_STRING(self->payload);

@@ -4,6 +4,7 @@
 #include "python/connection_type.h"
 #include "python/frame_type.h"
 #include "python/message_type.h"
+#include "python/websocket_type.h"
 #include "python/server_type.h"
 #include "protocol/close_code.h"
 
@@ -33,6 +34,7 @@ add_types(PyObject *module, struct tws_state *s)
         || add_type(module, &tws_close_message_spec, s->message_type,
                     &s->close_message_type)
                < 0
+        || add_type(module, &tws_websocket_spec, NULL, &s->websocket_type) < 0
         || add_type(module, &tws_connection_spec, NULL, &s->connection_type)
                < 0
         || add_type(module, &tws_server_spec, NULL, &s->server_type) < 0) {

@@ -35,6 +35,8 @@
 
 /* Classes and functions defined in Python, by the module they come from. */
 #define TWS_IMPORTS(X)                                                        \
+    X("socket", socket)                                                       \
+    X("socket", gaierror)                                                     \
     X("twspy.errors", WebSocketError)                                         \
     X("twspy.errors", HandshakeError)                                         \
     X("twspy.errors", ProtocolError)                                          \

@@ -3,6 +3,7 @@
 
 #include "python/errors.h"
 #include "python/served.h"
+#include "python/websocket_handshake.h"
 #include "net/acceptor.h"
 #include "net/dialing.h"
 
@@ -10,8 +11,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-enum { HALF_OPEN_MAX = 128 };
 
 static int
 raise_os(int number, const char *text)
@@ -88,16 +87,7 @@ release_descriptor(WebsocketObject *ws)
     PyObject *pending = PyErr_GetRaisedException();
     tws_acceptor_free(ws->acceptor);
     ws->acceptor = NULL;
-    pthread_mutex_lock(&ws->guard);
-    struct tws_dialing *dialing = ws->dialing;
-    ws->dialing = NULL;
-    pthread_mutex_unlock(&ws->guard);
-    tws_dialing_free(dialing);
-    if (ws->opening != NULL) {
-        tws_opening_release(ws->opening);
-        PyMem_Free(ws->opening);
-        ws->opening = NULL;
-    }
+    tws_handshake_forget(ws);
     tws_buffer_release(&ws->in);
     tws_buffer_release(&ws->partial);
     tws_buffer_release(&ws->out);

@@ -38,8 +38,8 @@ tws_websocket_end_read(WebsocketObject *ws)
 static int
 wait_for_bytes(WebsocketObject *ws, const struct tws_deadline *deadline)
 {
-    unsigned ready = 0;
     for (;;) {
+        unsigned ready = 0;
         unsigned events = TWS_WAIT_READ;
         struct tws_deadline slice = *deadline;
         if (atomic_load(&ws->unsent) && tws_websocket_write_on(ws)) {
@@ -47,18 +47,20 @@ wait_for_bytes(WebsocketObject *ws, const struct tws_deadline *deadline)
         }
         if (atomic_load(&ws->shared) && !deadline->immediate) {
             slice = tws_deadline_after(LOOK_AROUND);
+            if (slice.at > deadline->at) {
+                slice = *deadline;
+            }
         }
-        bool sliced = slice.at < deadline->at && !deadline->immediate;
         int result =
-            tws_wait_for(ws->transport.fd, events, sliced ? &slice : deadline,
-                         "recv()", &ready);
-        if (result < 0 && sliced
-            && PyErr_ExceptionMatches(PyExc_TimeoutError)) {
-            PyErr_Clear();
-            continue;
+            tws_wait_quietly(ws->transport.fd, events, &slice, &ready);
+        if (result < 0) {
+            return -1;
         }
-        if (result < 0 || (ready & TWS_WAIT_READ) != 0) {
-            return result;
+        if (result == 0 && slice.at == deadline->at) {
+            return tws_raise_time_over(deadline, "recv()");
+        }
+        if ((ready & TWS_WAIT_READ) != 0) {
+            return 0;
         }
     }
 }
@@ -125,7 +127,7 @@ tws_websocket_fill(WebsocketObject *ws, uint8_t *room, size_t size,
 static int
 raise_broken(WebsocketObject *ws, const struct tws_error *err)
 {
-    if (ws->broken == NULL && err->status == TWS_PROTOCOL) {
+    if (ws->broken == NULL) {
         ws->broken = PyMem_Malloc(sizeof(*ws->broken));
         if (ws->broken == NULL) {
             PyErr_NoMemory();
@@ -188,11 +190,7 @@ keep_piece(WebsocketObject *ws, const struct tws_piece *piece,
         return TWS_OK;
     }
     if (tws_buffer_reserve(&ws->partial, piece->length, &room) != TWS_OK) {
-        /* The bytes are consumed, the frame can't be completed any more. */
-        (void)tws_error_nomem(err);
-        err->status = TWS_PROTOCOL;
-        err->close_code = 1009;
-        return TWS_PROTOCOL;
+        return tws_error_nomem(err); /* these bytes are lost */
     }
     tws_piece_copy(piece, room);
     tws_buffer_commit(&ws->partial, piece->length);
@@ -285,15 +283,16 @@ raise_end(WebsocketObject *ws)
     return tws_websocket_raise_lost(ws, NULL, detail);
 }
 
-/* Takes the oldest of the frames that were kept. */
+/* Takes the oldest of the frames that were kept: the list is reversed. */
 static PyObject *
 take_kept(WebsocketObject *ws)
 {
-    PyObject *frame = Py_NewRef(PyList_GET_ITEM(ws->kept, 0));
-    if (PyList_GET_SIZE(ws->kept) == 1) {
+    Py_ssize_t last = PyList_GET_SIZE(ws->kept) - 1;
+    PyObject *frame = Py_NewRef(PyList_GET_ITEM(ws->kept, last));
+    if (last == 0) {
         Py_CLEAR(ws->kept);
     }
-    else if (PyList_SetSlice(ws->kept, 0, 1, NULL) < 0) {
+    else if (PyList_SetSlice(ws->kept, last, last + 1, NULL) < 0) {
         Py_CLEAR(frame);
     }
     return frame;
@@ -370,8 +369,8 @@ static void
 keep_frames(WebsocketObject *ws, PyObject *frames)
 {
     PyObject *pending = PyErr_GetRaisedException();
-    if (PyList_GET_SIZE(frames) > 0) {
-        /* What was kept before has been used up: it comes first. */
+    /* What was kept before has been used up: it stands first in the list. */
+    if (PyList_GET_SIZE(frames) > 0 && PyList_Reverse(frames) == 0) {
         Py_XSETREF(ws->kept, Py_NewRef(frames));
     }
     PyErr_SetRaisedException(pending);

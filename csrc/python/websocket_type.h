@@ -20,7 +20,7 @@
 
 struct tws_acceptor;
 struct tws_dialing;
-struct tws_opening;
+struct tws_answering;
 
 enum tws_phase {
     TWS_PHASE_FRESH, /* no handshake yet */
@@ -32,9 +32,10 @@ enum tws_phase {
 };
 
 typedef struct {
-    PyObject_HEAD struct tws_state *state; /* borrowed */
-    PyObject *socket; /* strong; socket.socket that owns the descriptor,
-                       * or NULL */
+    PyObject_HEAD
+    struct tws_state *state; /* borrowed */
+    PyObject *socket;        /* strong; socket.socket that owns the descriptor,
+                              * or NULL */
     struct tws_options *options;
     struct tws_transport transport;
     uint64_t timeout; /* nanoseconds; 0 non-blocking, UINT64_MAX blocking */
@@ -47,7 +48,7 @@ typedef struct {
     atomic_ulong reading_thread; /* while `reading` */
     struct tws_error *broken;    /* owned; a frame broke a rule: for good */
     PyObject *kept; /* strong; list of frames that a recvn() had when it was
-                     * interrupted: they come first. NULL: none */
+                     * interrupted, the last one first. NULL: none */
     struct tws_frame_reader reader;
     struct tws_buffer in;      /* received, not parsed */
     struct tws_buffer partial; /* payload of the frame being received */
@@ -76,11 +77,11 @@ typedef struct {
     PyObject *response;
     PyObject *remote_address; /* of an accepted one: makes it unpackable */
 
-    struct tws_acceptor *acceptor; /* owned; half-open peers of a listener */
-    struct tws_dialing *dialing;   /* owned; a connect() under way; set and
-                                    * taken away under `guard` */
-    struct tws_opening *opening;   /* owned; a handshake(server=True) */
-    uint64_t open_deadline;        /* of those two */
+    struct tws_acceptor *acceptor;   /* owned; half-open peers of a listener */
+    struct tws_dialing *dialing;     /* owned; a connect() under way; set and
+                                      * taken away under `guard` */
+    struct tws_answering *answering; /* owned; a handshake(server=True) */
+    uint64_t open_deadline;          /* of those two */
     PyObject *client; /* strong; the Connection of a served one, or NULL */
     PyObject *dict;
     PyObject *weakrefs;

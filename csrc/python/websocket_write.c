@@ -55,7 +55,7 @@ flush(WebsocketObject *ws, struct tws_error *err)
             tws_buffer_consume(&ws->out, written);
             continue;
         }
-        if (status != TWS_AGAIN) {
+        if (status == TWS_OS && tws_websocket_is_lost(err->sys_errno)) {
             note_failure(ws);
         }
         return status;
@@ -186,50 +186,78 @@ write_some(WebsocketObject *ws, const struct remaining *left, size_t *written,
     Py_END_ALLOW_THREADS return status;
 }
 
-/* With the lock held. Once *taken, the frames are ours to finish. */
+/* With the lock held: what came before, then `left`. TWS_OK: all is out. */
+static enum tws_status
+write_what_fits(WebsocketObject *ws, struct remaining *left, bool *taken,
+                struct tws_error *err)
+{
+    /* In the middle of our frames nothing may come between, and `out` is
+     * empty. */
+    enum tws_status status = *taken ? TWS_OK : flush(ws, err);
+    while (status == TWS_OK && left->length > 0) {
+        size_t written;
+        status = write_some(ws, left, &written, err);
+        if (status == TWS_OK) {
+            *taken = true;
+            step_forward(left, written);
+        }
+    }
+    return status;
+}
+
+/* With the lock held. Once *taken, the frames are ours to finish: the time
+ * may be over then, but nothing has gone wrong. */
 static int
 write_locked(WebsocketObject *ws, struct remaining *left,
              const struct tws_deadline *deadline, bool *taken)
 {
     struct tws_error err;
     unsigned ready;
-    if (ws->write_failed) {
-        return tws_websocket_raise_lost(ws, NULL, NULL);
-    }
     for (;;) {
-        enum tws_status status = TWS_OK;
-        if (!*taken) {
-            status = flush(ws, &err); /* what came before goes first */
+        if (ws->write_failed) {
+            return tws_websocket_raise_lost(ws, NULL, NULL);
         }
-        while (status == TWS_OK && left->length > 0) {
-            size_t written;
-            status = write_some(ws, left, &written, &err);
-            if (status == TWS_OK) {
-                *taken = true;
-                step_forward(left, written);
-            }
-        }
+        enum tws_status status = write_what_fits(ws, left, taken, &err);
         if (status == TWS_OK) {
             return 0;
         }
         if (status != TWS_AGAIN) {
-            note_failure(ws);
+            if (tws_websocket_is_lost(err.sys_errno)) {
+                note_failure(ws);
+            }
             return raise_write_error(ws, &err);
         }
-        if (tws_wait_for(ws->transport.fd, TWS_WAIT_WRITE, deadline, "send()",
-                         &ready)
-            < 0) {
+        int result = tws_wait_quietly(ws->transport.fd, TWS_WAIT_WRITE,
+                                      deadline, &ready);
+        if (result < 0) {
             return -1;
+        }
+        if (result == 0) {
+            return *taken ? 0 : tws_raise_time_over(deadline, "send()");
         }
     }
 }
 
-/* Whether the exception says no more than that the time is over. */
-static bool
-is_timeout(void)
+/* The same, and keeps what the kernel did not take of frames that it began
+ * to take. */
+static int
+write_and_keep(WebsocketObject *ws, struct remaining *left,
+               const struct tws_deadline *deadline)
 {
-    return PyErr_ExceptionMatches(PyExc_TimeoutError)
-           || PyErr_ExceptionMatches(PyExc_BlockingIOError);
+    bool taken = false;
+    int result = write_locked(ws, left, deadline, &taken);
+    if (!taken || left->length == 0 || ws->write_failed) {
+        return result;
+    }
+    PyObject *pending = PyErr_GetRaisedException(); /* of a signal handler */
+    if (keep(ws, left) < 0) {
+        Py_XDECREF(pending);
+        return -1;
+    }
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
+    return result;
 }
 
 int
@@ -237,7 +265,6 @@ tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
                     const struct tws_deadline *deadline)
 {
     struct remaining left = {.count = count};
-    bool taken = false;
     if (count > (int)TWS_ARRAY_SIZE(left.parts)) {
         PyErr_SetString(PyExc_SystemError, "too many parts to write");
         return -1;
@@ -255,24 +282,7 @@ tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
     }
     int result = tws_lock_wait(ws->write_lock, deadline, "send()");
     if (result == 0) {
-        result = write_locked(ws, &left, deadline, &taken);
-        if (result < 0 && taken && !ws->write_failed) {
-            PyObject *pending = PyErr_GetRaisedException();
-            result = keep(ws, &left);
-            if (result == 0) {
-                PyErr_SetRaisedException(pending);
-                result = -1;
-                /* The frames are on their way: the time may be over, but
-                 * nothing has gone wrong. */
-                if (is_timeout()) {
-                    PyErr_Clear();
-                    result = 0;
-                }
-            }
-            else {
-                Py_DECREF(pending);
-            }
-        }
+        result = write_and_keep(ws, &left, deadline);
         unlock(ws);
     }
     tws_websocket_leave(ws);

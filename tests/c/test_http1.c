@@ -234,6 +234,12 @@ TEST(empty_line_or_space_before_the_request_line_is_refused)
     CHECK_BOTH("\r\n\r\n", 400);
     CHECK_BOTH(" " LINE "Host: a\r\n\r\n", 400);
     CHECK_BOTH("\t" LINE "Host: a\r\n\r\n", 400);
+    struct tws_http_scanner scanner = {0};
+    struct tws_error err;
+    size_t length;
+    CHECK_INT(tws_http_scan(&scanner, "\r\n", 2, &LIMITS, &length, &err),
+              TWS_REFUSED);
+    CHECK(strstr(err.reason, "empty line, expected a start line") != NULL);
 }
 
 TEST(every_control_byte_is_refused_everywhere)

@@ -1,0 +1,218 @@
+/* websocket.accept(): the server's side of the opening handshake, for many
+ * peers side by side. */
+#include "python/websocket_parts.h"
+
+#include "python/address.h"
+#include "python/errors.h"
+#include "python/head_objects.h"
+#include "python/websocket_handshake.h"
+#include "loop/timers.h"
+#include "net/acceptor.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+enum {
+    HALF_OPEN_MAX = 128,
+    REFUSALS_A_TURN = 256, /* then signals and the deadline have theirs */
+};
+
+static int
+prepare_acceptor(WebsocketObject *ws)
+{
+    const struct tws_options *options = ws->options;
+    struct tws_error err;
+    struct tws_acceptor_options settings = {
+        .http = options->http,
+        .policy = options->policy,
+        .fields = options->field_spans,
+        .field_count = options->field_count,
+        .open_timeout = options->open_timeout,
+        .close_timeout = options->close_timeout,
+        .half_open_max = HALF_OPEN_MAX,
+    };
+    if (ws->acceptor == NULL
+        && tws_acceptor_new(ws->transport.fd, &settings, &ws->acceptor, &err)
+               != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+        return -1;
+    }
+    return 0;
+}
+
+/* Nobody is told but the log: a server lives on. */
+static int
+log_refusal(WebsocketObject *ws, const struct tws_address *peer,
+            const struct tws_error *err)
+{
+    PyObject *who = tws_address_text(peer);
+    if (who == NULL) {
+        return -1;
+    }
+    PyObject *text =
+        err->http_status == 0
+            ? PyUnicode_FromFormat("refused %U: %s", who, err->reason)
+            : PyUnicode_FromFormat("refused %U: %d %s", who,
+                                   (int)err->http_status, err->reason);
+    Py_DECREF(who);
+    PyObject *result =
+        text == NULL ? NULL : PyObject_CallOneArg(ws->state->log_debug, text);
+    Py_XDECREF(text);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* A websocket of the listener's class for the connection; takes over all of
+ * `accepted`. */
+static PyObject *
+make_client(WebsocketObject *listener, struct tws_accepted *accepted)
+{
+    int family = 0;
+    int proto = 0;
+    socklen_t size = sizeof(int);
+    PyObject *result = NULL;
+    WebsocketObject *client = (WebsocketObject *)tws_websocket_new_bare(
+        listener->state, Py_TYPE(listener), listener->options);
+    if (client == NULL) {
+        close(accepted->fd);
+        goto done;
+    }
+    /* Cannot fail on a descriptor that was just accepted. */
+    (void)getsockopt(accepted->fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
+    (void)getsockopt(accepted->fd, SOL_SOCKET, SO_PROTOCOL, &proto, &size);
+    if (tws_websocket_adopt(client, accepted->fd, family, SOCK_STREAM, proto)
+        < 0) {
+        goto done;
+    }
+    client->remote_address = tws_address_object(&accepted->peer);
+    struct tws_span head = {.data =
+                                (const char *)tws_buffer_data(&accepted->head),
+                            .length = tws_buffer_length(&accepted->head)};
+    struct tws_span rest = {.data =
+                                (const char *)tws_buffer_data(&accepted->rest),
+                            .length = tws_buffer_length(&accepted->rest)};
+    if (client->remote_address == NULL
+        || tws_handshake_note_request(client, head) < 0
+        || tws_websocket_begin(client, TWS_SERVER, rest) < 0) {
+        tws_websocket_close(client);
+        goto done;
+    }
+    result = Py_NewRef((PyObject *)client);
+done:
+    Py_XDECREF((PyObject *)client);
+    tws_accepted_release(accepted);
+    return result;
+}
+
+/* *over is set once the time is: what is ready then still counts. */
+static int
+wait_for_peers(WebsocketObject *ws, const struct tws_deadline *deadline,
+               bool *over)
+{
+    struct tws_error err;
+    enum tws_status status;
+    uint64_t now = tws_clock_now();
+    uint64_t left = UINT64_MAX;
+    if (*over) {
+        return tws_raise_time_over(deadline, "accept()");
+    }
+    if (deadline->at != UINT64_MAX) {
+        left = deadline->at > now ? deadline->at - now : 0;
+    }
+    *over = left == 0;
+    if (*over) {
+        status = tws_acceptor_wait(ws->acceptor, now, 0, &err);
+    }
+    else {
+        Py_BEGIN_ALLOW_THREADS status =
+            tws_acceptor_wait(ws->acceptor, now, left, &err);
+        Py_END_ALLOW_THREADS
+    }
+    if (PyErr_CheckSignals() < 0) {
+        return -1;
+    }
+    if (tws_websocket_is_closing(ws)) {
+        (void)tws_error_os(&err, EBADF, "accept");
+        status = TWS_OS;
+    }
+    if (status == TWS_OS) {
+        (void)tws_raise(ws->state, &err);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+accept_one(WebsocketObject *ws, const struct tws_deadline *deadline)
+{
+    struct tws_accepted accepted;
+    struct tws_address peer;
+    struct tws_error err;
+    bool over = false;
+    int refusals = 0;
+    if (prepare_acceptor(ws) < 0) {
+        return NULL;
+    }
+    for (;;) {
+        switch (tws_acceptor_advance(ws->acceptor, tws_clock_now(), &accepted,
+                                     &peer, &err)) {
+        case TWS_ACCEPTOR_CONNECTED:
+            return make_client(ws, &accepted);
+        case TWS_ACCEPTOR_REFUSED:
+            if (log_refusal(ws, &peer, &err) < 0) {
+                return NULL;
+            }
+            refusals++;
+            if (refusals % REFUSALS_A_TURN != 0) {
+                continue;
+            }
+            break;
+        case TWS_ACCEPTOR_FAILED:
+            (void)tws_raise(ws->state, &err);
+            return NULL;
+        case TWS_ACCEPTOR_IDLE:
+            break;
+        }
+        if (wait_for_peers(ws, deadline, &over) < 0) {
+            return NULL;
+        }
+    }
+}
+
+const char tws_websocket_accept_doc[] = PyDoc_STR(
+    "accept($self, /)\n--\n\n"
+    "Wait for a client and return a websocket connected to it.\n\n"
+    "Does the server's side of the opening handshake (RFC 6455 section 4.2).\n"
+    "The result has the class and the options of this websocket; its class's\n"
+    "__init__ is not run again, its timeout is socket.getdefaulttimeout().\n"
+    "It may be used as it is, or unpacked: client, address = "
+    "sock.accept().\n\n"
+    "A peer that asks for something else is answered with a 4xx status and\n"
+    "logged at DEBUG, one that stays silent is dropped after open_timeout;\n"
+    "nobody waits for them, as handshakes go on side by side, and accept()\n"
+    "waits for the next. They only go on while accept() is running: call it\n"
+    "again and again on a non-blocking websocket, also where select() has\n"
+    "nothing to tell.\n\n"
+    "Raises TimeoutError where the timeout passes, BlockingIOError on a\n"
+    "non-blocking websocket, OSError where the system can't accept (as\n"
+    "EMFILE). Threads that call it at the same time take turns.");
+
+PyObject *
+tws_websocket_accept_method(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    struct tws_deadline deadline = tws_websocket_deadline(ws);
+    PyObject *result = NULL;
+    if (tws_websocket_check(ws, TWS_PHASES(TWS_PHASE_LISTENING), "accept()")
+            < 0
+        || tws_websocket_enter(ws) < 0) {
+        return NULL;
+    }
+    /* A listener writes nothing: its lock is free for this. */
+    if (tws_lock_wait(ws->write_lock, &deadline, "accept()") == 0) {
+        result = accept_one(ws, &deadline);
+        PyThread_release_lock(ws->write_lock);
+    }
+    tws_websocket_leave(ws);
+    return result;
+}

@@ -1,0 +1,410 @@
+#include "protocol/assembler.h"
+
+#include "script.h"
+
+static const enum tws_role roles[] = {TWS_CLIENT, TWS_SERVER};
+
+/* Every kind of frame, small enough to be cut at every place. */
+static void
+add_small_stream(struct script *s)
+{
+    script_add_whole(s, TWS_OPCODE_TEXT, 5, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 33, false);
+    script_add_whole(s, TWS_OPCODE_TEXT, 0, true);
+    script_add_whole(s, TWS_OPCODE_BINARY, 0, true);
+    script_add_whole(s, TWS_OPCODE_BINARY, 17, true);
+    script_add_whole(s, TWS_OPCODE_PING, 0, true);
+    script_add_whole(s, TWS_OPCODE_PONG, 0, true);
+    script_add_whole(s, TWS_OPCODE_PING, 125, true);
+    script_add_whole(s, TWS_OPCODE_PONG, 125, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 125, false);
+    script_add_whole(s, TWS_OPCODE_BINARY, 126, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 126, true);
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 40, 1, false, NULL);
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 23, 3, false, "\xff\xfe");
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 9, 4, true, "");
+    script_add_fragmented(s, TWS_OPCODE_BINARY, 31, 7, false, "ping");
+    /* Empty fragments at the start, inside a character and at the end. */
+    script_say(s, TEXT | MORE, "");
+    script_say(s, MORE, "\xe2\x82");
+    script_say(s, MORE, "");
+    script_whole(s, TWS_OPCODE_PONG, "\x80", 1);
+    script_say(s, MORE, "\xac");
+    script_say(s, END, "");
+    script_hear(s, TWS_EVENT_TEXT, "\xe2\x82\xac");
+    script_say(s, BINARY | MORE, "");
+    script_say(s, END, "");
+    script_hear(s, TWS_EVENT_BINARY, "");
+    script_say(s, TEXT | MORE, "");
+    script_say(s, MORE, "");
+    script_say(s, END, "");
+    script_hear(s, TWS_EVENT_TEXT, "");
+    script_add_whole(s, TWS_OPCODE_TEXT, 12, true);
+    script_say(s, TEXT | MORE, "abandoned");
+    script_whole(s, TWS_OPCODE_CLOSE,
+                 "\x03\xe8"
+                 "caf\xc3\xa9",
+                 7);
+}
+
+TEST(a_small_stream_cut_at_every_place)
+{
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(roles); i++) {
+        struct script s;
+        script_init(&s, roles[i]);
+        add_small_stream(&s);
+        CHECK(script_play_everywhere(&s));
+        script_free(&s);
+    }
+}
+
+TEST(a_small_stream_cut_at_random)
+{
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(roles); i++) {
+        struct script s;
+        bool good = true;
+        script_init(&s, roles[i]);
+        add_small_stream(&s);
+        for (uint64_t seed = 0; good && seed < 4000; seed++) {
+            good = script_play(&s, &(struct script_cut){
+                                       .mode = CUT_RANDOM,
+                                       .seed = seed,
+                                       .guarded = seed % 16 == 0,
+                                       .direct = seed % 2 == 0,
+                                   });
+        }
+        CHECK(good);
+        script_free(&s);
+    }
+}
+
+/* A short message and what surrounds it, cut at every two places. */
+TEST(a_fragmented_text_cut_twice)
+{
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(roles); i++) {
+        struct script s;
+        bool good = true;
+        script_init(&s, roles[i]);
+        script_add_whole(&s, TWS_OPCODE_TEXT, 4, true);
+        script_add_fragmented(&s, TWS_OPCODE_TEXT, 14, 6, false, "ping");
+        script_add_whole(&s, TWS_OPCODE_CLOSE, 0, true);
+        size_t total = tws_buffer_length(&s.wire);
+        for (size_t n = 1; good && n < total; n++) {
+            for (size_t m = n + 1; good && m < total; m++) {
+                good = script_play(&s, &(struct script_cut){.mode = CUT_TWICE,
+                                                            .n = n,
+                                                            .second = m});
+            }
+        }
+        CHECK(good);
+        script_free(&s);
+    }
+}
+
+static void
+add_large_stream(struct script *s)
+{
+    script_add_whole(s, TWS_OPCODE_BINARY, 65535, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 65536, true);
+    script_add_whole(s, TWS_OPCODE_PING, 125, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 65535, false);
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 70001, 33333, false, "between");
+    script_add_fragmented(s, TWS_OPCODE_BINARY, 60000, 20000, true, NULL);
+    script_add_whole(s, TWS_OPCODE_BINARY, 65536, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 1, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 200000, false);
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 100000, 50000, true, "");
+    script_whole(s, TWS_OPCODE_CLOSE, "\x0f\xa0", 2);
+}
+
+TEST(a_large_stream_cut_at_random)
+{
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(roles); i++) {
+        struct script s;
+        script_init(&s, roles[i]);
+        add_large_stream(&s);
+        size_t total = tws_buffer_length(&s.wire);
+        bool good = script_play(&s, &(struct script_cut){.n = 1})
+                    && script_play(&s, &(struct script_cut){.n = total});
+        for (uint64_t seed = 0; good && seed < 250; seed++) {
+            good = script_play(&s, &(struct script_cut){
+                                       .mode = CUT_RANDOM,
+                                       .seed = seed,
+                                       .direct = seed % 4 != 0,
+                                   });
+        }
+        for (size_t n = 1000; good && n < 100000; n = n * 3 + 7) {
+            good =
+                script_play(&s, &(struct script_cut){.n = n, .guarded = true})
+                && script_play(&s,
+                               &(struct script_cut){.n = n, .direct = true});
+        }
+        CHECK(good);
+        script_free(&s);
+    }
+}
+
+static void
+continuation_at_once(struct script *s)
+{
+    script_header(s, END, 3);
+    script_breaks(s, 1002);
+}
+
+static void
+continuation_after_a_message(struct script *s)
+{
+    script_add_whole(s, TWS_OPCODE_TEXT, 4, true);
+    script_header(s, MORE, 0);
+    script_breaks(s, 1002);
+}
+
+static void
+continuation_after_the_last(struct script *s)
+{
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 4, 2, true, "p");
+    script_header(s, END, 200);
+    script_breaks(s, 1002);
+}
+
+static void
+text_in_a_message(struct script *s)
+{
+    script_say(s, BINARY | MORE, "abc");
+    script_whole(s, TWS_OPCODE_PING, "p", 1);
+    script_header(s, END | TEXT, 3);
+    script_breaks(s, 1002);
+}
+
+static void
+binary_in_an_empty_message(struct script *s)
+{
+    script_say(s, TEXT | MORE, "");
+    script_header(s, BINARY | MORE, 0);
+    script_breaks(s, 1002);
+}
+
+/* Text that goes wrong with the last byte of `bad`, with more behind it. */
+static void
+wrong_text(struct script *s, unsigned first, const char *bad)
+{
+    script_header(s, first, strlen(bad) + 10);
+    script_payload(s, bad, strlen(bad));
+    script_breaks(s, 1007);
+    script_payload(s, "and so on.", 10);
+}
+
+static void
+text_not_utf8(struct script *s)
+{
+    wrong_text(s, END | TEXT, "caf\xc3\xa9 ok\xff");
+}
+
+static void
+text_overlong(struct script *s)
+{
+    wrong_text(s, END | TEXT, "\xf0\x8f");
+}
+
+static void
+text_surrogate_in_fragments(struct script *s)
+{
+    script_say(s, TEXT | MORE, "12\xed");
+    script_whole(s, TWS_OPCODE_PING, "\x9f\xbf", 2);
+    script_say(s, MORE, "");
+    wrong_text(s, MORE, "\xa0");
+}
+
+static void
+text_cut_short_by_ascii(struct script *s)
+{
+    script_say(s, TEXT | MORE, "12345678\xe2\x82");
+    wrong_text(s, END, "a");
+}
+
+static void
+text_over_the_top(struct script *s)
+{
+    script_say(s, TEXT | MORE, "\xf4");
+    wrong_text(s, END, "\x90");
+}
+
+static void
+text_unfinished(struct script *s)
+{
+    script_say(s, END | TEXT, "abc\xe2\x82");
+    script_breaks(s, 1007);
+}
+
+static void
+text_unfinished_in_fragments(struct script *s)
+{
+    script_say(s, TEXT | MORE, "abc\xf0\x9d\x84");
+    script_whole(s, TWS_OPCODE_PONG, "\x9e", 1);
+    script_header(s, END, 0);
+    script_breaks(s, 1007);
+}
+
+/* Wrong in the second message only: no state is left of the first. */
+static void
+text_wrong_after_binary(struct script *s)
+{
+    script_say(s, BINARY | MORE, "\xff\xe2");
+    script_say(s, END, "\x82\xff");
+    script_expect(s, TWS_EVENT_BINARY, "\xff\xe2\x82\xff", 4);
+    wrong_text(s, MORE | TEXT, "\x82");
+}
+
+static void
+close_of_one_byte(struct script *s)
+{
+    script_say(s, TEXT | MORE, "abc");
+    script_say(s, CLOSE, "\x03");
+    script_breaks(s, 1002);
+}
+
+static void
+close_code_that_is_never_sent(struct script *s)
+{
+    script_frame(s, CLOSE,
+                 "\x03\xed"
+                 "bye",
+                 5);
+    script_breaks(s, 1002);
+}
+
+static void
+close_reason_not_utf8(struct script *s)
+{
+    script_frame(s, CLOSE, "\x03\xe8\xff", 3);
+    script_breaks(s, 1007);
+}
+
+static void
+reserved_opcode(struct script *s)
+{
+    script_add_whole(s, TWS_OPCODE_BINARY, 200, true);
+    script_must(tws_buffer_append(&s->wire, "\x83", 1) == TWS_OK);
+    script_breaks(s, 1002);
+}
+
+static void
+control_of_126_bytes(struct script *s)
+{
+    script_say(s, TEXT | MORE, "abc");
+    const char *wrong = s->role == TWS_SERVER ? "\x89\xfe" : "\x89\x7e";
+    script_must(tws_buffer_append(&s->wire, wrong, 2) == TWS_OK);
+    script_breaks(s, 1002);
+}
+
+static void
+mask_bit_of_the_other_side(struct script *s)
+{
+    script_add_whole(s, TWS_OPCODE_TEXT, 3, true);
+    const char *wrong = s->role == TWS_SERVER ? "\x81\x05" : "\x81\x85";
+    script_must(tws_buffer_append(&s->wire, wrong, 2) == TWS_OK);
+    script_breaks(s, 1002);
+}
+
+static void
+message_over_the_limit(struct script *s)
+{
+    s->limits.size = 300;
+    script_add_whole(s, TWS_OPCODE_TEXT, 300, false);
+    script_add_fragmented(s, TWS_OPCODE_BINARY, 300, 150, true, "p");
+    script_header(s, TEXT | MORE, 301);
+    script_breaks(s, 1009);
+}
+
+static void
+fragments_over_the_limit(struct script *s)
+{
+    s->limits.size = 300;
+    script_add_whole(s, TWS_OPCODE_TEXT, 200, true);
+    script_frame(s, BINARY | MORE, "0123456789", 10);
+    script_whole(s, TWS_OPCODE_PING, "p", 1);
+    script_header(s, MORE, 291);
+    script_breaks(s, 1009);
+}
+
+static void
+too_many_fragments(struct script *s)
+{
+    s->limits.fragments = 3;
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 9, 3, false, "p");
+    script_say(s, TEXT | MORE, "a");
+    script_say(s, MORE, "");
+    script_whole(s, TWS_OPCODE_PING, "p", 1);
+    script_say(s, MORE, "c");
+    script_header(s, END, 0);
+    script_breaks(s, 1008);
+}
+
+TEST(broken_streams_cut_at_every_place)
+{
+    static void (*const add[])(struct script *) = {
+        continuation_at_once,
+        continuation_after_a_message,
+        continuation_after_the_last,
+        text_in_a_message,
+        binary_in_an_empty_message,
+        text_not_utf8,
+        text_overlong,
+        text_surrogate_in_fragments,
+        text_cut_short_by_ascii,
+        text_over_the_top,
+        text_unfinished,
+        text_unfinished_in_fragments,
+        text_wrong_after_binary,
+        close_of_one_byte,
+        close_code_that_is_never_sent,
+        close_reason_not_utf8,
+        reserved_opcode,
+        control_of_126_bytes,
+        mask_bit_of_the_other_side,
+        message_over_the_limit,
+        fragments_over_the_limit,
+        too_many_fragments,
+    };
+    for (size_t i = 0; i < 2 * TWS_ARRAY_SIZE(add); i++) {
+        struct script s;
+        script_init(&s, roles[i % 2]);
+        add[i / 2](&s);
+        /* Nothing behind the error is looked at. */
+        script_say(&s, PING, "behind");
+        if (!script_play_everywhere(&s)) {
+            fprintf(stderr, "broken stream %zu\n", i / 2);
+            CHECK(false);
+        }
+        script_free(&s);
+    }
+}
+
+/* Broken in the middle of a large frame, of which a part is read straight
+ * into the message. */
+TEST(broken_large_text)
+{
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(roles); i++) {
+        struct script s;
+        bool good = true;
+        script_init(&s, roles[i]);
+        char *text = script_new_text(150000, false);
+        script_header(&s, END | TEXT, 300000);
+        script_payload(&s, text, 150000);
+        script_payload(&s, "\xc0", 1);
+        script_breaks(&s, 1007);
+        script_payload(&s, text, 149999);
+        for (uint64_t seed = 0; good && seed < 200; seed++) {
+            good = script_play(&s, &(struct script_cut){.mode = CUT_RANDOM,
+                                                        .seed = seed,
+                                                        .direct = true});
+        }
+        CHECK(good);
+        free(text);
+        script_free(&s);
+    }
+}
+
+RUN(T(a_small_stream_cut_at_every_place), T(a_small_stream_cut_at_random),
+    T(a_fragmented_text_cut_twice), T(a_large_stream_cut_at_random),
+    T(broken_streams_cut_at_every_place), T(broken_large_text))
