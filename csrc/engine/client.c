@@ -87,8 +87,12 @@ note_queue_lock_held(struct tws_client *client)
 static void
 update_interest_lock_held(struct tws_client *client)
 {
-    unsigned events = client->paused ? 0 : TWS_READABLE;
-    if (tws_buffer_length(&client->queue) > 0) {
+    unsigned events = TWS_READABLE;
+    if (client->paused) {
+        /* Even with an empty queue: being writable is what ends a pause. */
+        events = TWS_WRITABLE;
+    }
+    else if (tws_buffer_length(&client->queue) > 0) {
         events |= TWS_WRITABLE;
     }
     if (events == client->interest || client->write_failed
@@ -370,6 +374,15 @@ tws_client_cork(struct tws_driver *driver, struct tws_client *client,
     driver->ending.over = false;
     pthread_mutex_lock(&client->lock);
     client->cork = driver;
+    pthread_mutex_unlock(&client->lock);
+}
+
+void
+tws_client_pause(struct tws_client *client, bool paused)
+{
+    pthread_mutex_lock(&client->lock);
+    client->paused = paused;
+    update_interest_lock_held(client);
     pthread_mutex_unlock(&client->lock);
 }
 

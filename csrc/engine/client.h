@@ -98,6 +98,8 @@ enum tws_status tws_client_next(struct tws_driver *driver,
 void tws_client_cork(struct tws_driver *driver, struct tws_client *client,
                      struct tws_input rest);
 void tws_client_flush(struct tws_client *client);
+/* Driver only: stop reading from it until its queue is shorter; or go on. */
+void tws_client_pause(struct tws_client *client, bool paused);
 void tws_client_uncork(struct tws_driver *driver, struct tws_client *client);
 
 #endif /* TWS_ENGINE_CLIENT_H */

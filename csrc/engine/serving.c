@@ -199,9 +199,7 @@ pause_reading(struct tws_driver *driver, struct tws_client *client)
         return false;
     }
     driver->cursor = (struct tws_input){0};
-    pthread_mutex_lock(&client->lock);
-    client->paused = true;
-    pthread_mutex_unlock(&client->lock);
+    tws_client_pause(client, true);
     return true;
 }
 
@@ -258,9 +256,7 @@ resume_reading(struct tws_server *server, struct tws_client *client)
     struct tws_input rest = {.data = tws_buffer_data(&unread),
                              .length = tws_buffer_length(&unread)};
     client->unread = TWS_BUFFER_EMPTY;
-    pthread_mutex_lock(&client->lock);
-    client->paused = false;
-    pthread_mutex_unlock(&client->lock);
+    tws_client_pause(client, false);
     serve(server, client, rest, false);
     tws_buffer_release(&unread);
 }
