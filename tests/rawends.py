@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import twspy
@@ -50,10 +51,13 @@ def answer(head: dict[str, str], **fields: str) -> bytes:
 
 
 def client_end(
-    *, behind: bytes = b'', **options: Any
+    *,
+    behind: bytes = b'',
+    pair: Callable[[], tuple[socket.socket, socket.socket]] = tcp_pair,
+    **options: Any,
 ) -> tuple[twspy.websocket, RawPeer]:
     """A client whose server is by hand; `behind` follows the 101 at once."""
-    one, two = tcp_pair()
+    one, two = pair()
     peer = RawPeer(two)
     sock = twspy.websocket(one, **options)
     sock.setblocking(False)
@@ -69,10 +73,13 @@ def client_end(
 
 
 def server_end(
-    *, behind: bytes = b'', **options: Any
+    *,
+    behind: bytes = b'',
+    pair: Callable[[], tuple[socket.socket, socket.socket]] = tcp_pair,
+    **options: Any,
 ) -> tuple[twspy.websocket, RawPeer]:
     """A server whose client is by hand; `behind` follows the request."""
-    one, two = tcp_pair()
+    one, two = pair()
     sock = twspy.websocket(one, **options)
     sock.handshake(server=True, initial=request() + behind)
     sock.settimeout(10)

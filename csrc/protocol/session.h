@@ -19,6 +19,13 @@ void tws_control_pack(struct tws_control *control, enum tws_opcode opcode,
                       const uint8_t *payload, size_t length,
                       const uint8_t *key);
 
+static inline bool
+tws_control_is_close(const struct tws_control *control)
+{
+    return control->length > 0
+           && (control->bytes[0] & 0x0f) == TWS_OPCODE_CLOSE;
+}
+
 /* Both codes are 0 until their Close frame is sent or received; 1005 then
  * stands for a Close without a code. */
 struct tws_session {

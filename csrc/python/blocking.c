@@ -56,10 +56,10 @@ tws_wait_quietly(int fd, unsigned events, const struct tws_deadline *deadline,
         struct tws_error err = {.status = TWS_OK};
         enum tws_status status;
         uint64_t left = time_left(deadline);
-        Py_BEGIN_ALLOW_THREADS status =
-            tws_socket_wait(fd, events, left, ready, &err);
-        Py_END_ALLOW_THREADS if (status == TWS_OS)
-        {
+        Py_BEGIN_ALLOW_THREADS
+        status = tws_socket_wait(fd, events, left, ready, &err);
+        Py_END_ALLOW_THREADS
+        if (status == TWS_OS) {
             errno = err.sys_errno;
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;
@@ -109,10 +109,10 @@ tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
                                ? (PY_TIMEOUT_T)left
                                : (PY_TIMEOUT_T)PY_TIMEOUT_MAX;
         }
-        Py_BEGIN_ALLOW_THREADS status =
-            PyThread_acquire_lock_timed(lock, microseconds, 1);
-        Py_END_ALLOW_THREADS if (status == PY_LOCK_ACQUIRED)
-        {
+        Py_BEGIN_ALLOW_THREADS
+        status = PyThread_acquire_lock_timed(lock, microseconds, 1);
+        Py_END_ALLOW_THREADS
+        if (status == PY_LOCK_ACQUIRED) {
             return 0;
         }
         if (PyErr_CheckSignals() < 0) {

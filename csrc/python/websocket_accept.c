@@ -124,8 +124,8 @@ wait_for_peers(WebsocketObject *ws, const struct tws_deadline *deadline,
         status = tws_acceptor_wait(ws->acceptor, now, 0, &err);
     }
     else {
-        Py_BEGIN_ALLOW_THREADS status =
-            tws_acceptor_wait(ws->acceptor, now, left, &err);
+        Py_BEGIN_ALLOW_THREADS
+        status = tws_acceptor_wait(ws->acceptor, now, left, &err);
         Py_END_ALLOW_THREADS
     }
     if (PyErr_CheckSignals() < 0) {

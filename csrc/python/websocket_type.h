@@ -61,9 +61,10 @@ typedef struct {
     atomic_bool unsent;    /* `out` is not empty */
     atomic_bool shared;    /* another thread than the reading one has sent */
 
-    pthread_mutex_t guard;     /* of the next three */
+    pthread_mutex_t guard;     /* of the next four */
     struct tws_buffer control; /* packed control frames that wait for the
                                 * thread that is writing */
+    bool close_queued;         /* a Close frame is among them, or was */
     unsigned users;            /* calls that use the descriptor now */
     bool closing;              /* the last of them closes it */
 

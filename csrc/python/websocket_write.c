@@ -180,13 +180,25 @@ write_some(WebsocketObject *ws, const struct remaining *left, size_t *written,
         return tws_writev(&ws->transport, &left->parts[left->first],
                           left->count - left->first, written, err);
     }
-    Py_BEGIN_ALLOW_THREADS status =
-        tws_writev(&ws->transport, &left->parts[left->first],
-                   left->count - left->first, written, err);
-    Py_END_ALLOW_THREADS return status;
+    Py_BEGIN_ALLOW_THREADS
+    status = tws_writev(&ws->transport, &left->parts[left->first],
+                        left->count - left->first, written, err);
+    Py_END_ALLOW_THREADS
+    return status;
 }
 
-/* With the lock held: what came before, then `left`. TWS_OK: all is out. */
+/* Nothing may follow a Close frame (RFC 6455 §5.5.1). */
+static bool
+close_is_queued(WebsocketObject *ws)
+{
+    pthread_mutex_lock(&ws->guard);
+    bool queued = ws->close_queued;
+    pthread_mutex_unlock(&ws->guard);
+    return queued;
+}
+
+/* With the lock held: what came before, then `left`. TWS_OK: all is out;
+ * TWS_EOF: nothing is, as a Close frame was first. */
 static enum tws_status
 write_what_fits(WebsocketObject *ws, struct remaining *left, bool *taken,
                 struct tws_error *err)
@@ -194,6 +206,9 @@ write_what_fits(WebsocketObject *ws, struct remaining *left, bool *taken,
     /* In the middle of our frames nothing may come between, and `out` is
      * empty. */
     enum tws_status status = *taken ? TWS_OK : flush(ws, err);
+    if (status == TWS_OK && !*taken && close_is_queued(ws)) {
+        return TWS_EOF;
+    }
     while (status == TWS_OK && left->length > 0) {
         size_t written;
         status = write_some(ws, left, &written, err);
@@ -220,6 +235,10 @@ write_locked(WebsocketObject *ws, struct remaining *left,
         enum tws_status status = write_what_fits(ws, left, taken, &err);
         if (status == TWS_OK) {
             return 0;
+        }
+        if (status == TWS_EOF) {
+            return tws_websocket_raise_lost(
+                ws, NULL, "a Close frame was sent, nothing may follow it");
         }
         if (status != TWS_AGAIN) {
             if (tws_websocket_is_lost(err.sys_errno)) {
@@ -300,9 +319,10 @@ tws_websocket_send_control(WebsocketObject *ws,
     enum tws_status status = TWS_OK;
     pthread_mutex_lock(&ws->guard);
     bool room = tws_buffer_length(&ws->control) < CONTROL_MAX;
-    if (room || must) {
+    if (!ws->close_queued && (room || must)) {
         status =
             tws_buffer_append(&ws->control, control->bytes, control->length);
+        ws->close_queued = status == TWS_OK && tws_control_is_close(control);
     }
     pthread_mutex_unlock(&ws->guard);
     (void)tws_websocket_write_on(ws);
