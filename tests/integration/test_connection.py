@@ -438,34 +438,35 @@ def test_fail_fast_with_frame_hooks(
 
 def test_no_message_follows_our_close_frame() -> None:
     """Threads that send while another closes: the Close is the last frame."""
+    stopped: list[BaseException] = []
+
+    def flood(conn: twspy.Connection) -> None:
+        try:
+            while True:
+                conn.send(b'x' * 3000)
+        except (twspy.SocketClosed, OSError) as error:
+            stopped.append(error)
+
     for _ in range(8):
-        sock, peer = client_end(close_timeout=0.2)
+        sock, peer = client_end(close_timeout=SOON)
         conn = twspy.Connection(sock)
-        stopped: list[BaseException] = []
-
-        def flood(conn: twspy.Connection = conn) -> None:
-            try:
-                while True:
-                    conn.send(b'x' * 3000)
-            except (twspy.SocketClosed, OSError) as error:
-                stopped.append(error)
-
-        threads = [threading.Thread(target=flood) for _ in range(3)]
+        stopped.clear()
+        threads = [
+            threading.Thread(target=flood, args=(conn,)) for _ in range(3)
+        ]
+        threads.append(threading.Thread(target=conn.close))
         for thread in threads:
             thread.start()
-        closer = threading.Thread(target=conn.close)
-        closer.start()
         frame = peer.read_frame()
         while frame.opcode == BINARY:
             frame = peer.read_frame()
         assert frame.opcode == CLOSE
-        with pytest.raises(EOFError):
-            peer.read_frame()
-        closer.join(SOON)
+        peer.send_frame(CLOSE, frame.payload, mask=False)
+        peer.expect_end()
+        peer.close()
         for thread in threads:
             thread.join(SOON)
         assert len(stopped) == 3
-        peer.close()
 
 
 def test_large_messages_both_ways_at_once() -> None:
