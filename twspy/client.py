@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypedDict, TypeVar, Unpack, overload
 
 from ._twspy import Connection, websocket
 from .uri import parse_uri
@@ -13,20 +13,31 @@ from .uri import parse_uri
 ConnectionT = TypeVar('ConnectionT', bound=Connection)
 
 
+class ClientOptions(TypedDict, total=False):
+    """The options of `websocket` that concern a client."""
+
+    protocols: Iterable[str]
+    origin: str | None
+    headers: Mapping[str, str] | Iterable[tuple[str, str]]
+    max_size: int | None
+    open_timeout: float | None
+    close_timeout: float | None
+
+
 @overload
-def connect(url: str, **options: Any) -> Connection: ...
+def connect(url: str, **options: Unpack[ClientOptions]) -> Connection: ...
 @overload
 def connect(
     url: str,
     *,
     connection_class: Callable[[websocket], ConnectionT],
-    **options: Any,
+    **options: Unpack[ClientOptions],
 ) -> ConnectionT: ...
 def connect(
     url: str,
     *,
     connection_class: Callable[[websocket], Connection] = Connection,
-    **options: Any,
+    **options: Unpack[ClientOptions],
 ) -> Connection:
     """Connect to `ws://host[:port]/path?query` and return the Connection.
 
@@ -53,7 +64,9 @@ def connect(
         raise
 
 
-def pair(**options: Any) -> tuple[Connection, Connection]:
+def pair(
+    **options: Unpack[ClientOptions],
+) -> tuple[Connection, Connection]:
     """Return two connected ends, a client and a server, for tests.
 
     options: those of `websocket`, given to both ends.

@@ -319,7 +319,7 @@ def _handling_signals(
     it before it is ready for that; a handler can't."""
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        defaults = {
+        defaults: dict[int, Any] = {
             signal.SIGINT: signal.default_int_handler,
             signal.SIGTERM: signal.SIG_DFL,
         }
