@@ -101,7 +101,10 @@ check: lint types ## lint and types
 
 # ------------------------------------------------------------ fuzzing, bench
 
-.PHONY: fuzz bench
+.PHONY: fuzz bench leaks
+leaks: $(VENV)/built ## 100,000 connections and 1,000,000 messages; memory must stay flat
+	@$(PY) tests/leaks/churn.py $(ARGS)
+
 SECONDS ?= 60
 fuzz: packages-dev ## run each fuzzer (SECONDS=60, FUZZ=frame for one)
 	@$(CORE) CC=clang SANITIZE=fuzzer-no-link,address,undefined fuzzers

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -123,3 +124,15 @@ def free_port() -> int:
         sock.bind(('', 0))
         port: int = sock.getsockname()[1]
     return port
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until a program listens."""
+    deadline = time.monotonic() + SOON
+    while True:
+        try:
+            socket.create_connection(('127.0.0.1', port)).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, f'nobody listens on {port}'
+            time.sleep(0.01)

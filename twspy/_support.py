@@ -15,6 +15,17 @@ def log_debug(text: str) -> None:
     _logger.debug('%s', text)
 
 
+def log_foreign_origin(origin: str, host: str) -> None:
+    """Warn, once a listener, of a web page that is not the server's own."""
+    _logger.warning(
+        'a page of origin %r has connected to this server (%r), as any page '
+        "may by default; set trusted_origins='same-origin', or to a list of "
+        'origins, to refuse others (this warning is given once)',
+        origin,
+        host,
+    )
+
+
 def log_unhandled(source: object, error: BaseException) -> None:
     """Log an exception that a handler of `source` raised, with traceback."""
     _logger.error('%s: handler raised %r', source, error, exc_info=error)

@@ -150,7 +150,10 @@ class Server(_Loop):
         with _handling_signals(self._interrupt):
             try:
                 self.start()
-                self._stop_asked.wait()
+                # Not for ever: a signal that the system delivers to another
+                # thread does not wake this one, which has to handle it.
+                while not self._stop_asked.wait(1.0):
+                    pass
                 # Once more: a signal may have come before it could be heard.
                 self._stop(1001, 'server is stopping', self.max_join_time)
                 self._join()
@@ -250,15 +253,6 @@ class Server(_Loop):
                 what,
                 errno,
             )
-
-    def _log_foreign_origin(self, origin: str, host: str) -> None:
-        logger.warning(
-            'a page of origin %r has connected to this server (%r), as any '
-            "page may by default; set trusted_origins='same-origin', or to a "
-            'list of origins, to refuse others (this warning is given once)',
-            origin,
-            host,
-        )
 
 
 def _bind(address: tuple[str, int]) -> socket.socket:

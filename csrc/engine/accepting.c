@@ -178,7 +178,7 @@ set_deadline(struct tws_handshake *handshake, uint64_t timeout)
 {
     struct tws_server *server = handshake->server;
     if (tws_timers_set(&server->timers, &handshake->watch.timer,
-                       server->now + timeout)
+                       tws_deadline_in(timeout))
         != TWS_OK) {
         drop(handshake); /* without a deadline it could stay for ever */
     }
@@ -301,7 +301,7 @@ static void
 pause_accepting(struct tws_server *server, const struct tws_error *why)
 {
     if (tws_timers_set(&server->timers, &server->watch.timer,
-                       server->now + ACCEPT_PAUSE)
+                       tws_deadline_in(ACCEPT_PAUSE))
         != TWS_OK) {
         return; /* then the listener simply stays watched */
     }

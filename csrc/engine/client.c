@@ -8,9 +8,10 @@
 #include <unistd.h>
 
 enum {
-    READS_A_TURN = 16,     /* then the other clients have their turn */
-    CORK_MAX = 64 * 1024,  /* gathered frames are written beyond it */
-    COPY_MAX = 16 * 1024,  /* larger payloads are not copied first */
+    READS_A_TURN = 16,    /* then the other clients have their turn */
+    CORK_MAX = 64 * 1024, /* gathered frames are written beyond it */
+    COPY_MAX = 16 * 1024 + TWS_FRAME_HEADER_MAX, /* larger frames are sent
+                                                  * without being copied */
     OUT_KEPT = 256 * 1024, /* capacity a driver keeps for its frames */
 };
 
@@ -284,7 +285,13 @@ tws_client_send(struct tws_client *client, uint8_t opcode,
         struct tws_span part = {.data = payload.data, .length = fragment};
         last = fragment == payload.length;
         status = send_frame_lock_held(client, opcode, last, part, err);
-        payload.data += fragment;
+        if (status != TWS_OK && opcode == TWS_OPCODE_CONTINUATION) {
+            /* Half a message is out: no other may follow it. */
+            break_off_lock_held(client);
+        }
+        if (!last) {
+            payload.data += fragment;
+        }
         payload.length -= fragment;
         if (fragment > payload.length) {
             fragment = payload.length;

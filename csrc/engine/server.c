@@ -1,3 +1,5 @@
+#include "engine/server.h"
+
 #include "engine/server_parts.h"
 
 #include <stdlib.h>
@@ -86,13 +88,16 @@ attend(struct tws_server *server, uint64_t *stop_deadline)
         return;
     }
     if (take_stop(server, &patience, &code, reason, &reason_length)) {
-        uint64_t deadline = server->now + patience;
+        uint64_t deadline = tws_deadline_in(patience);
         if (*stop_deadline == UINT64_MAX) {
             struct tws_span text = {.data = reason, .length = reason_length};
             tws_accepting_stop(server);
             tws_timers_cancel(&server->timers, &server->watch.timer);
             tws_handshakes_drop(server);
             tws_serving_close_all(server, code, text);
+        }
+        if (deadline == UINT64_MAX) {
+            deadline--; /* UINT64_MAX says that no stop was asked for */
         }
         if (deadline < *stop_deadline) {
             *stop_deadline = deadline;
@@ -154,6 +159,7 @@ turn(struct tws_server *server, uint64_t stop_deadline, struct tws_error *err)
     }
     uint64_t timeout = UINT64_MAX;
     if (until != UINT64_MAX) {
+        server->now = tws_clock_now(); /* handlers may have taken long */
         timeout = until > server->now ? until - server->now : 0;
     }
     server->handlers.leave(server->handlers.context);

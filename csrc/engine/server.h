@@ -14,7 +14,8 @@ struct tws_server_options {
     struct tws_message_limits message;
     struct tws_handshake_policy policy; /* spans borrowed for the server's
                                          * life */
-    uint64_t open_timeout;  /* nanoseconds, whole opening handshake */
+    uint64_t open_timeout;  /* nanoseconds, whole opening handshake;
+                             * UINT64_MAX: none, here and below */
     uint64_t close_timeout; /* nanoseconds, closing handshake, lingering */
     size_t high_water;      /* send queue in bytes above which a client is
                              * not read from */

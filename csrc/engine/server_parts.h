@@ -38,6 +38,15 @@ struct tws_server {
     atomic_bool stopping;  /* a stop was asked for, ever */
 };
 
+/* From now, not from when the turn began: handlers may have taken long since
+ * then. UINT64_MAX: never. */
+static inline uint64_t
+tws_deadline_in(uint64_t timeout_ns)
+{
+    uint64_t now = tws_clock_now();
+    return timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
+}
+
 /* accepting.c */
 enum tws_status tws_accepting_start(struct tws_server *server,
                                     struct tws_error *err);

@@ -55,12 +55,14 @@ bury(struct tws_server *server, struct tws_client *client)
     client->transport.fd = -1;
     client->write_failed = true;
     client->state = TWS_CLIENT_GONE;
+    tws_buffer_release(&client->queue); /* others may hold the client long */
     pthread_mutex_unlock(&client->lock);
     if (fd >= 0) {
         (void)tws_poller_remove(server->poller, fd, &ignored);
         close(fd);
     }
     tws_assembler_release(&client->assembler);
+    tws_buffer_release(&client->unread);
     client->next = server->dead;
     server->dead = client;
 }
@@ -106,10 +108,9 @@ set_deadline(struct tws_server *server, struct tws_client *client,
              uint64_t timeout)
 {
     if (tws_timers_set(&server->timers, &client->watch.timer,
-                       server->now + timeout)
+                       tws_deadline_in(timeout))
         != TWS_OK) {
-        /* Shut down, it is found ready and ended without a timer. */
-        client->transport.ops->end_writing(&client->transport);
+        tws_client_break_off(client); /* it could stay for ever */
     }
 }
 
@@ -238,6 +239,7 @@ serve(struct tws_server *server, struct tws_client *client,
     while (tws_client_next(driver, client, &event) == TWS_OK) {
         dispatch(server, client, &event);
         if (atomic_load_explicit(&client->congested, memory_order_relaxed)
+            && !driver->ending.over /* found by a handler that read on */
             && pause_reading(driver, client)) {
             break;
         }

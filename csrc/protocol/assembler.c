@@ -173,6 +173,7 @@ finish_message(struct tws_assembler *assembler, struct tws_event *event,
         .ascii = text && assembler->ascii,
     };
     assembler->opcode = 0;
+    assembler->fragments = 0;
     assembler->handed_out = true;
     return TWS_OK;
 }
@@ -200,7 +201,6 @@ tws_assembler_take(struct tws_assembler *assembler,
         }
         if (header->opcode != TWS_OPCODE_CONTINUATION) {
             assembler->opcode = header->opcode;
-            assembler->fragments = 0;
             assembler->utf8 = (struct tws_utf8){0};
             assembler->ascii = true;
         }
@@ -212,7 +212,13 @@ tws_assembler_take(struct tws_assembler *assembler,
             != TWS_OK) {
             return tws_error_nomem(err);
         }
-        bool ascii = tws_piece_copy_ascii(piece, room);
+        bool ascii = false;
+        if (assembler->opcode == TWS_OPCODE_TEXT) {
+            ascii = tws_piece_copy_ascii(piece, room);
+        }
+        else {
+            tws_piece_copy(piece, room);
+        }
         enum tws_status status =
             append(assembler, room, piece->length, ascii, err);
         if (status != TWS_OK) {

@@ -28,7 +28,8 @@ struct tws_event {
     enum tws_event_type type;
     const uint8_t *data; /* whole payload, unmasked; text is valid UTF-8.
                           * Borrowed from the input or the assembler, until
-                          * the next call with either. */
+                          * the next call with either. May be NULL where
+                          * there are no bytes. */
     size_t length;
     bool ascii;             /* text: every byte is below 0x80 */
     uint16_t code;          /* close: 1005 where there was none */

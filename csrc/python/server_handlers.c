@@ -6,6 +6,7 @@
 #include "python/address.h"
 #include "python/head_objects.h"
 #include "python/message_type.h"
+#include "python/origin_notice.h"
 
 static void
 leave(void *context)
@@ -251,33 +252,15 @@ chosen_protocol(ServerObject *server, struct tws_span protocol)
     return Py_None;
 }
 
-/* With no check asked for, the first foreign page is worth a warning. */
-static int
-look_at_origin(ServerObject *server,
-               const struct tws_handshake_request *request)
-{
-    static const struct tws_origins same = {.policy = TWS_ORIGIN_SAME};
-    if (server->foreign_origin_seen || request->origin.length == 0
-        || server->options->policy.origins.policy != TWS_ORIGIN_ANY
-        || tws_origin_allowed(&same, request->origin, request->host, false)) {
-        return 0;
-    }
-    server->foreign_origin_seen = true;
-    PyObject *result = PyObject_CallMethod(
-        (PyObject *)server, "_log_foreign_origin", "s#s#",
-        request->origin.data, (Py_ssize_t)request->origin.length,
-        request->host.data, (Py_ssize_t)request->host.length);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
 static int
 accept_upgrade(ServerObject *server, struct tws_handshake *handshake,
                const struct tws_http_head *head,
                const struct tws_handshake_request *request)
 {
     struct tws_error err;
-    if (look_at_origin(server, request) < 0) {
+    if (tws_notice_foreign_origin(server->state, server->options, head,
+                                  &server->foreign_origin_seen)
+        < 0) {
         return -1;
     }
     PyObject *client = tws_served_new(

@@ -47,6 +47,7 @@
     X("twspy.http", Request)                                                  \
     X("twspy.http", Response)                                                 \
     X("twspy._support", log_debug)                                            \
+    X("twspy._support", log_foreign_origin)                                   \
     X("twspy._support", log_unhandled)                                        \
     X("twspy._support", takes_close_message)
 

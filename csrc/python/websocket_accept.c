@@ -5,6 +5,7 @@
 #include "python/address.h"
 #include "python/errors.h"
 #include "python/head_objects.h"
+#include "python/origin_notice.h"
 #include "python/websocket_handshake.h"
 #include "loop/timers.h"
 #include "net/acceptor.h"
@@ -62,6 +63,22 @@ log_refusal(WebsocketObject *ws, const struct tws_address *peer,
     return result == NULL ? -1 : 0;
 }
 
+static int
+notice_origin(WebsocketObject *listener, struct tws_span bytes)
+{
+    struct tws_http_head head;
+    struct tws_error err;
+    const struct tws_options *options = listener->options;
+    if (tws_http_parse_request(bytes.data, bytes.length, &options->http, &head,
+                               &err)
+        != TWS_OK) {
+        (void)tws_raise(listener->state, &err); /* it was accepted before */
+        return -1;
+    }
+    return tws_notice_foreign_origin(listener->state, options, &head,
+                                     &listener->foreign_origin_seen);
+}
+
 /* A websocket of the listener's class for the connection; takes over all of
  * `accepted`. */
 static PyObject *
@@ -91,7 +108,7 @@ make_client(WebsocketObject *listener, struct tws_accepted *accepted)
     struct tws_span rest = {.data =
                                 (const char *)tws_buffer_data(&accepted->rest),
                             .length = tws_buffer_length(&accepted->rest)};
-    if (client->remote_address == NULL
+    if (client->remote_address == NULL || notice_origin(listener, head) < 0
         || tws_handshake_note_request(client, head) < 0
         || tws_websocket_begin(client, TWS_SERVER, rest) < 0) {
         tws_websocket_close(client);

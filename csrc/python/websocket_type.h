@@ -78,6 +78,7 @@ typedef struct {
     PyObject *response;
     PyObject *remote_address; /* of an accepted one: makes it unpackable */
 
+    bool foreign_origin_seen;        /* of a listener: it was warned of */
     struct tws_acceptor *acceptor;   /* owned; half-open peers of a listener */
     struct tws_dialing *dialing;     /* owned; a connect() under way; set and
                                       * taken away under `guard` */

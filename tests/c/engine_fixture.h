@@ -25,11 +25,14 @@ enum { PATIENCE_SECONDS = 2 }; /* a slow machine must not fail a test */
         CHECK(condition);                                                     \
     } while (0)
 
+static char pattern[1 << 20]; /* printable; fixture_init() fills it once */
+
 struct fixture {
     struct tws_server_options options; /* may be changed before the start */
     enum tws_poller_kind kind;
     int send_room; /* kernel's buffer of each client; 0: the default */
     void *context; /* the test's own */
+    bool hold;     /* keep a reference to the first client: `held` */
 
     /* NULL: what is said above. */
     void (*on_request)(struct fixture *fixture,
@@ -55,6 +58,7 @@ struct fixture {
     bool joined;
     enum tws_status status; /* of tws_server_run() */
 
+    _Atomic(struct tws_client *) held;
     atomic_int requests;
     atomic_int accepted;
     atomic_int discarded;
@@ -190,6 +194,10 @@ fixture_open(void *context, struct tws_client *client)
     CHECK(fixture->inside);
     CHECK(visitor->fixture == fixture && !visitor->opened);
     visitor->opened = true;
+    if (fixture->hold && fixture->held == NULL) {
+        tws_client_retain(client);
+        fixture->held = client;
+    }
     if (fixture->on_open != NULL) {
         fixture->on_open(fixture, client);
     }
@@ -297,6 +305,11 @@ fixture_init(struct fixture *fixture, enum tws_poller_kind kind)
             },
     };
     fixture->fds_before = count_fds();
+    if (pattern[0] == '\0') {
+        for (size_t i = 0; i < sizeof(pattern); i++) {
+            pattern[i] = (char)('a' + i % 23);
+        }
+    }
 }
 
 static inline void *
@@ -402,6 +415,9 @@ fixture_end(struct fixture *fixture)
     CHECK_INT(tws_server_count(fixture->server), 0);
     CHECK_INT(fixture->accepted, fixture->discarded + fixture->opened);
     CHECK_INT(fixture->opened, fixture->closed);
+    if (fixture->held != NULL) {
+        tws_client_release(fixture->held);
+    }
     tws_server_free(fixture->server);
     pthread_mutex_destroy(&fixture->exclusion);
     CHECK_INT(close(fixture->listener), 0);
@@ -613,10 +629,21 @@ struct wire_frame {
     uint8_t *data;
 };
 
+/* Where nothing comes any more each further wait takes its full time. */
+static inline void
+not_too_many(void)
+{
+    if (harness_failures > 20) {
+        fprintf(stderr, "too many failures\n");
+        exit(1);
+    }
+}
+
 static inline bool
 take_frame(int fd, struct wire_frame *frame)
 {
     uint8_t header[10];
+    not_too_many();
     *frame = (struct wire_frame){0};
     if (!take_bytes(fd, header, 2)) {
         return false;

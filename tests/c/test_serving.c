@@ -2,7 +2,10 @@
  * ends those that are over in good order, and survives those that vanish. */
 #include "engine_fixture.h"
 
-enum { BIG = 512 * 1024 };
+enum {
+    BIG = 512 * 1024,
+    SMALL_ROOM = 64 * 1024, /* smaller buffers would make loopback slow */
+};
 
 static char big[BIG]; /* never written after the start */
 
@@ -48,9 +51,9 @@ BOTH_KINDS(after_a_pause_with_nothing_kept_back_it_reads_on)
     fixture_init(&fixture, kind);
     fixture.options.high_water = 1024;
     fixture.on_message = answer_big;
-    fixture.send_room = 8 * 1024;
+    fixture.send_room = SMALL_ROOM;
     fixture_start(&fixture);
-    int fd = connect_small(&fixture, 4096);
+    int fd = connect_small(&fixture, SMALL_ROOM);
     for (int i = 0; i < 5; i++) {
         char text[16];
         snprintf(text, sizeof(text), "%d", i);
@@ -95,10 +98,10 @@ BOTH_KINDS(a_client_that_does_not_read_is_paused_and_gets_everything_later)
     fixture_init(&fixture, kind);
     fixture.options.high_water = 100 * 1024;
     fixture.on_message = note_queued;
-    fixture.send_room = 8 * 1024;
+    fixture.send_room = SMALL_ROOM;
     queued_most = 0;
     fixture_start(&fixture);
-    int fd = connect_small(&fixture, 4096);
+    int fd = connect_small(&fixture, SMALL_ROOM);
     ask(&fd);
     /* It stops at some point, far from the last message. */
     int before;
@@ -136,7 +139,7 @@ BOTH_KINDS(pauses_and_a_fast_reader)
     fixture_init(&fixture, kind);
     fixture.options.high_water = 0;
     fixture.on_message = answer_big;
-    fixture.send_room = 8 * 1024;
+    fixture.send_room = SMALL_ROOM;
     fixture_start(&fixture);
     int fd = connect_client(&fixture);
     for (int round = 0; round < 5; round++) {
@@ -217,15 +220,16 @@ BOTH_KINDS(pings_of_a_client_that_does_not_read_are_paused_too)
     struct fixture fixture;
     fixture_init(&fixture, kind);
     fixture.options.high_water = 1024;
+    fixture.send_room = SMALL_ROOM;
     fixture_start(&fixture);
-    int fd = connect_small(&fixture, 4096);
+    int fd = connect_small(&fixture, SMALL_ROOM);
     size_t length = 0;
     for (int i = 0; i < PINGS; i++) {
         length += write_frame(bytes + length, PING, big, 125);
     }
     ssize_t given = 0;
     ssize_t n = 0;
-    for (int silent = 0; silent < 50; silent++) {
+    for (int silent = 0; silent < 200; silent++) {
         while ((size_t)given < length
                && (n = send(fd, bytes + given, length - (size_t)given,
                             MSG_DONTWAIT | MSG_NOSIGNAL))
@@ -271,7 +275,7 @@ static int
 connect_paused(struct fixture *fixture)
 {
     int before = fixture->messages;
-    int fd = connect_small(fixture, 4096);
+    int fd = connect_small(fixture, SMALL_ROOM);
     ask(&fd);
     int seen;
     do {
@@ -288,7 +292,7 @@ BOTH_KINDS(a_paused_client_resets_the_connection)
     fixture_init(&fixture, kind);
     fixture.options.high_water = 1024;
     fixture.on_message = answer_big;
-    fixture.send_room = 8 * 1024;
+    fixture.send_room = SMALL_ROOM;
     fixture_start(&fixture);
     int fd = connect_paused(&fixture);
     reset_fd(fd);
@@ -303,7 +307,7 @@ BOTH_KINDS(a_paused_client_ends_its_side_and_reads_on)
     fixture_init(&fixture, kind);
     fixture.options.high_water = 1024;
     fixture.on_message = answer_big;
-    fixture.send_room = 8 * 1024;
+    fixture.send_room = SMALL_ROOM;
     fixture_start(&fixture);
     int fd = connect_paused(&fixture);
     CHECK_INT(shutdown(fd, SHUT_WR), 0);
@@ -326,7 +330,7 @@ BOTH_KINDS(a_paused_client_is_cut_by_a_stop_without_patience)
     fixture_init(&fixture, kind);
     fixture.options.high_water = 1024;
     fixture.on_message = answer_big;
-    fixture.send_room = 8 * 1024;
+    fixture.send_room = SMALL_ROOM;
     fixture_start(&fixture);
     int fd = connect_paused(&fixture);
     tws_server_stop(fixture.server, 1001, TWS_SPAN(""), 0);

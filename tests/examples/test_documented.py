@@ -8,7 +8,6 @@ import re
 import signal
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 import websockets.sync.client
 import websockets.sync.server
-from programs import SOON, Program, free_port, run_python
+from programs import SOON, Program, free_port, run_python, wait_for_port
 from rawpeer import CLOSE, CONTINUATION, PING, PONG, TEXT, RawPeer
 from websockets.exceptions import ConnectionClosed
 
@@ -47,18 +46,13 @@ def example(
 
 def open_soon(port: int) -> RawPeer:
     """Reach a program that may still be starting."""
-    deadline = time.monotonic() + SOON
-    while True:
-        try:
-            return RawPeer.open(('127.0.0.1', port))
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    wait_for_port(port)
+    return RawPeer.open(('127.0.0.1', port))
 
 
 def connect_soon(port: int, path: str = '/') -> RawPeer:
     """Connect to a program that may still be starting."""
-    open_soon(port).close()
+    wait_for_port(port)
     return RawPeer.connect(('127.0.0.1', port), path)
 
 
