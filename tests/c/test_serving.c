@@ -1,13 +1,33 @@
 /* What a server does with its open clients: it pauses those that do not read,
  * ends those that are over in good order, and survives those that vanish. */
+#include <stdatomic.h>
+
+/* Timers that can't be set, on demand. */
+#define tws_timers_set real_timers_set
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#include "../../csrc/loop/timers.c"
+#pragma GCC diagnostic pop
+#undef tws_timers_set
+
+static atomic_bool timers_fail;
+
+enum tws_status tws_timers_set(struct tws_timers *timers,
+                               struct tws_timer *timer, uint64_t deadline);
+
+enum tws_status
+tws_timers_set(struct tws_timers *timers, struct tws_timer *timer,
+               uint64_t deadline)
+{
+    return timers_fail ? TWS_NOMEM : real_timers_set(timers, timer, deadline);
+}
+
 #include "engine_fixture.h"
 
 enum {
     BIG = 512 * 1024,
     SMALL_ROOM = 64 * 1024, /* smaller buffers would make loopback slow */
 };
-
-static char big[BIG]; /* never written after the start */
 
 /* ---- pausing ----------------------------------------------------------- */
 
@@ -225,7 +245,7 @@ BOTH_KINDS(pings_of_a_client_that_does_not_read_are_paused_too)
     int fd = connect_small(&fixture, SMALL_ROOM);
     size_t length = 0;
     for (int i = 0; i < PINGS; i++) {
-        length += write_frame(bytes + length, PING, big, 125);
+        length += write_frame(bytes + length, PING, pattern, 125);
     }
     ssize_t given = 0;
     ssize_t n = 0;
@@ -341,10 +361,285 @@ BOTH_KINDS(a_paused_client_is_cut_by_a_stop_without_patience)
     fixture_end(&fixture);
 }
 
+/* ---- the end of a client ----------------------------------------------- */
+
+static uint64_t
+milliseconds_since(uint64_t began)
+{
+    return (tws_clock_now() - began) / MILLISECOND;
+}
+
+/* Frames at every byte of which the peer vanishes. */
+static size_t
+write_frames(uint8_t *bytes)
+{
+    size_t length = write_frame(bytes, TEXT, "hello", 5);
+    length += write_frame(bytes + length, TWS_OPCODE_BINARY, pattern, 130);
+    length += write_frame(bytes + length, PING, "?", 1);
+    length +=
+        write_frame(bytes + length, TWS_FIN | TWS_OPCODE_CONTINUATION, "", 0);
+    length += write_frame(bytes + length, CLOSE, "\x03\xe8", 2);
+    return length;
+}
+
+static void
+vanish_at_each_byte(struct fixture *fixture, bool reset)
+{
+    uint8_t bytes[256];
+    size_t length = write_frames(bytes);
+    for (size_t given = 0; given <= length; given++) {
+        int closed = fixture->closed;
+        int fd = connect_client(fixture);
+        give(fd, bytes, given);
+        if (given == length) {
+            EVENTUALLY(fixture->closed == closed + 1); /* lingers now */
+        }
+        else if (given % 8 == 0) {
+            pause_for(MILLISECOND / 2); /* let some be read before the end */
+        }
+        if (reset) {
+            reset_fd(fd);
+        }
+        else {
+            CHECK_INT(close(fd), 0);
+        }
+        EVENTUALLY(fixture->closed == closed + 1);
+        CHECK_INT(fixture->last_code, given == length ? 1000 : 1006);
+        not_too_many();
+    }
+}
+
+BOTH_KINDS(a_peer_vanishes_at_each_byte_of_its_frames)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture_start(&fixture);
+    vanish_at_each_byte(&fixture, false);
+    vanish_at_each_byte(&fixture, true);
+    expect_alive(&fixture);
+    fixture_end(&fixture);
+}
+
+static void
+close_it(struct fixture *fixture, struct tws_client *client,
+         const struct tws_event *event)
+{
+    struct tws_error err;
+    (void)fixture;
+    CHECK_INT(tws_client_close(client, 1000, TWS_SPAN(""), &err), TWS_OK);
+    if (event->data[0] == 's') {
+        pause_for(300 * MILLISECOND);
+    }
+}
+
+BOTH_KINDS(a_peer_that_does_not_answer_a_close_is_given_up)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.on_message = close_it;
+    fixture.options.close_timeout = 150 * MILLISECOND;
+    fixture_start(&fixture);
+    int fd = connect_client(&fixture);
+    uint64_t began = tws_clock_now();
+    put_text(fd, "close");
+    expect_close(fd, 1000);
+    while (fixture.closed == 0 && offer(fd, "\x81\x80\0\0\0\0", 6)) {
+        pause_for(5 * MILLISECOND); /* chatter is not an answer */
+    }
+    EVENTUALLY(fixture.closed == 1);
+    CHECK(milliseconds_since(began) >= 149);
+    CHECK_INT(fixture.last_code, 1006);
+    CHECK_INT(fixture.messages, 1);
+    (void)read_to_end(fd);
+    CHECK_INT(close(fd), 0);
+    fixture_end(&fixture);
+}
+
+/* The Close leaves when the handler returns: only then the peer has a chance
+ * to answer. */
+BOTH_KINDS(the_time_to_answer_begins_when_the_handler_is_done)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.on_message = close_it;
+    fixture.options.close_timeout = 200 * MILLISECOND;
+    fixture_start(&fixture);
+    int fd = connect_client(&fixture);
+    put_text(fd, "slowly");
+    expect_close(fd, 1000);
+    pause_for(30 * MILLISECOND);
+    put_close(fd, 1000);
+    CHECK(read_to_end(fd));
+    CHECK_INT(close(fd), 0);
+    EVENTUALLY(fixture.closed == 1);
+    CHECK_INT(fixture.last_code, 1000);
+    fixture_end(&fixture);
+}
+
+BOTH_KINDS(without_a_close_timeout_the_peer_has_all_the_time)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.on_message = close_it;
+    fixture.options.close_timeout = UINT64_MAX;
+    fixture_start(&fixture);
+    int fd = connect_client(&fixture);
+    put_text(fd, "close");
+    expect_close(fd, 1000);
+    pause_for(100 * MILLISECOND);
+    put_close(fd, 1000);
+    CHECK(read_to_end(fd));
+    CHECK_INT(close(fd), 0);
+    EVENTUALLY(fixture.closed == 1);
+    CHECK_INT(fixture.last_code, 1000);
+    fixture_end(&fixture);
+}
+
+BOTH_KINDS(a_peer_that_stays_after_the_close_is_dropped)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.options.close_timeout = 150 * MILLISECOND;
+    fixture_start(&fixture);
+    size_t before = count_fds();
+    int fd = connect_client(&fixture);
+    uint64_t began = tws_clock_now();
+    put_close(fd, 1000);
+    expect_close(fd, 1000);
+    CHECK(read_to_end(fd));
+    while (count_fds() > before + 1 && offer(fd, pattern, 1000)) {
+        pause_for(5 * MILLISECOND);
+    }
+    EVENTUALLY(count_fds() == before + 1);
+    CHECK(milliseconds_since(began) >= 149);
+    CHECK_INT(fixture.closed, 1);
+    CHECK_INT(fixture.last_code, 1000);
+    CHECK_INT(close(fd), 0);
+    fixture_end(&fixture);
+}
+
+BOTH_KINDS(a_peer_vanishes_while_the_server_lingers)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture_start(&fixture);
+    size_t before = count_fds();
+    for (int i = 0; i < 20; i++) {
+        int fd = connect_client(&fixture);
+        put_close(fd, 1000);
+        if (i % 4 < 2) {
+            EVENTUALLY(fixture.closed == i + 1);
+        }
+        give(fd, pattern, (size_t)(i * 1000));
+        if (i % 2 == 0) {
+            reset_fd(fd);
+        }
+        else {
+            CHECK_INT(close(fd), 0);
+        }
+        EVENTUALLY(fixture.closed == i + 1);
+    }
+    EVENTUALLY(count_fds() == before);
+    fixture_end(&fixture);
+}
+
+/* Closing does not cut off what was sent before. */
+static void
+answer_and_close(struct fixture *fixture, struct tws_client *client,
+                 const struct tws_event *event)
+{
+    struct tws_error err;
+    for (int i = 0; i < 10; i++) {
+        answer_big(fixture, client, event);
+    }
+    CHECK_INT(tws_client_close(client, 1000, TWS_SPAN(""), &err), TWS_OK);
+}
+
+BOTH_KINDS(what_is_queued_arrives_before_the_close)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.on_message = answer_and_close;
+    fixture.options.high_water = 1024;
+    fixture.send_room = SMALL_ROOM;
+    fixture_start(&fixture);
+    for (int late = 0; late < 2; late++) {
+        int fd = connect_small(&fixture, SMALL_ROOM);
+        put_text(fd, "all");
+        if (late == 0) {
+            put_close(fd, 1000); /* before it has read anything */
+        }
+        for (int i = 0; i < 10; i++) {
+            expect_big(fd, "all");
+        }
+        expect_close(fd, 1000);
+        if (late == 1) {
+            put_close(fd, 1000);
+        }
+        CHECK(read_to_end(fd));
+        CHECK_INT(close(fd), 0);
+        EVENTUALLY(fixture.closed == late + 1);
+        CHECK_INT(fixture.last_code, 1000);
+    }
+    fixture_end(&fixture);
+}
+
+BOTH_KINDS(a_closing_client_that_does_not_read_is_given_up)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.on_message = answer_and_close;
+    fixture.options.high_water = 1024;
+    fixture.options.close_timeout = 150 * MILLISECOND;
+    fixture.send_room = SMALL_ROOM;
+    fixture_start(&fixture);
+    size_t before = count_fds();
+    int fd = connect_small(&fixture, SMALL_ROOM);
+    put_text(fd, "all");
+    EVENTUALLY(fixture.closed == 1);
+    CHECK_INT(fixture.last_code, 1006);
+    EVENTUALLY(count_fds() == before + 1);
+    CHECK_INT(close(fd), 0);
+    fixture_end(&fixture);
+}
+
+BOTH_KINDS(without_a_timer_a_closing_client_is_cut_off)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.on_message = close_it;
+    fixture_start(&fixture);
+    size_t before = count_fds();
+    int closing = connect_client(&fixture);
+    int lingering = connect_client(&fixture);
+    EVENTUALLY(fixture.opened == 2);
+    timers_fail = true;
+    put_text(closing, "close");
+    EVENTUALLY(fixture.closed == 1);
+    CHECK_INT(fixture.last_code, 1006);
+    put_close(lingering, 1000);
+    EVENTUALLY(fixture.closed == 2);
+    CHECK_INT(fixture.last_code, 1000);
+    EVENTUALLY(count_fds() == before + 2);
+    timers_fail = false;
+    CHECK_INT(close(closing), 0);
+    CHECK_INT(close(lingering), 0);
+    fixture_end(&fixture);
+}
+
 RUN(T(after_a_pause_with_nothing_kept_back_it_reads_on),
     T(a_client_that_does_not_read_is_paused_and_gets_everything_later),
     T(pauses_and_a_fast_reader), T(the_queue_runs_empty_as_the_pause_begins),
     T(pings_of_a_client_that_does_not_read_are_paused_too),
     T(a_paused_client_resets_the_connection),
     T(a_paused_client_ends_its_side_and_reads_on),
-    T(a_paused_client_is_cut_by_a_stop_without_patience))
+    T(a_paused_client_is_cut_by_a_stop_without_patience),
+    T(a_peer_vanishes_at_each_byte_of_its_frames),
+    T(a_peer_that_does_not_answer_a_close_is_given_up),
+    T(the_time_to_answer_begins_when_the_handler_is_done),
+    T(without_a_close_timeout_the_peer_has_all_the_time),
+    T(a_peer_that_stays_after_the_close_is_dropped),
+    T(a_peer_vanishes_while_the_server_lingers),
+    T(what_is_queued_arrives_before_the_close),
+    T(a_closing_client_that_does_not_read_is_given_up),
+    T(without_a_timer_a_closing_client_is_cut_off))
