@@ -13,12 +13,7 @@ import source
 from source import Finding
 
 # 'layer/file.c': ('test that covers it', 'why it has none of its own')
-EXCEPTIONS: dict[str, tuple[str, str]] = {
-    'protocol/http1_write.c': (
-        'test_http1.c',
-        'what the writers write is read back by the parser there',
-    ),
-}
+EXCEPTIONS: dict[str, tuple[str, str]] = {}
 
 
 def check(

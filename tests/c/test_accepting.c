@@ -574,8 +574,9 @@ BOTH_KINDS(accepting_pauses_where_descriptors_run_out_and_goes_on)
     fixture_init(&fixture, kind);
     fixture.on_pause = check_pause;
     fixture_start(&fixture);
+    size_t before = count_fds();
     expect_alive(&fixture);
-    EVENTUALLY(fixture.closed == 1);
+    EVENTUALLY(count_fds() == before);
     pthread_mutex_lock(&fixture.exclusion); /* it accepts none yet */
     for (int i = 0; i < CROWD; i++) {
         fds[i] = dial(&fixture);

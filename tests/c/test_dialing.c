@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define MS ((uint64_t)1000000)
@@ -650,6 +651,48 @@ TEST(address_that_hangs)
     close(listener);
 }
 
+/* A Unix socket whose listener is full says EAGAIN instead of waiting. */
+TEST(queue_that_is_full)
+{
+    struct ends ends;
+    struct tws_transport transport;
+    struct tws_address address = {.length = sizeof(sa_family_t) + 8};
+    struct sockaddr_un *sun = (struct sockaddr_un *)&address.storage;
+    int others[2];
+    int fd;
+    unsigned events;
+    uint64_t until;
+    sun->sun_family = AF_UNIX; /* in the abstract name space */
+    (void)snprintf(&sun->sun_path[1], 8, "%07u", (unsigned)getpid());
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    CHECK_INT(bind(listener, (struct sockaddr *)sun, address.length), 0);
+    CHECK_INT(listen(listener, 0), 0);
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(others); i++) {
+        others[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)connect(others[i], (struct sockaddr *)sun, address.length);
+    }
+    open_unconnected(&ends, &transport);
+    close(ends.fd);
+    ends.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    tws_transport_plain(&transport, ends.fd);
+    tws_dialing_by_address(ends.dialing, &transport, &address);
+    for (uint64_t now = 0; now < 100 * MS; now += 10 * MS) {
+        CHECK_INT(
+            tws_dialing_advance(ends.dialing, now, UINT64_MAX, &ends.err),
+            TWS_DIALING_WAIT);
+        tws_dialing_wait(ends.dialing, &fd, &events, &until);
+        CHECK_INT(fd, -1);
+        CHECK_INT(until, now + 10 * MS);
+    }
+    close(accept_one(listener));
+    CHECK_INT(advance(&ends), TWS_DIALING_WAIT);
+    CHECK_INT(tws_dialing_state(ends.dialing), TWS_DIALING_ANSWERING);
+    close_ends(&ends);
+    close(others[0]);
+    close(others[1]);
+    close(listener);
+}
+
 RUN(T(request_is_written), T(host_of_the_offer_is_copied), T(keys_differ),
     T(offer_that_is_none), T(host_field), T(good_answer),
     T(interim_answers_are_passed_over),
@@ -657,4 +700,4 @@ RUN(T(request_is_written), T(host_of_the_offer_is_copied), T(keys_differ),
     T(body_has_a_bound), T(no_answer), T(peer_that_is_gone), T(by_address),
     T(address_where_nobody_listens), T(addresses_are_tried_in_turn),
     T(error_of_the_last_address_counts), T(name_without_an_address),
-    T(address_that_hangs))
+    T(address_that_hangs), T(queue_that_is_full))

@@ -361,6 +361,91 @@ BOTH_KINDS(a_paused_client_is_cut_by_a_stop_without_patience)
     fixture_end(&fixture);
 }
 
+/* What it sent stays unanswered, but its Close counts at once. */
+BOTH_KINDS(a_stop_finds_the_close_of_a_paused_client)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.options.high_water = 1024;
+    fixture.on_message = answer_big;
+    fixture.send_room = SMALL_ROOM;
+    fixture_start(&fixture);
+    int fd = connect_paused(&fixture);
+    put_close(fd, 1000);
+    pause_for(20 * MILLISECOND);
+    CHECK_INT(fixture.closed, 0);
+    int messages = fixture.messages;
+    tws_server_stop(fixture.server, 1001, TWS_SPAN(""), UINT64_MAX);
+    EVENTUALLY(fixture.closed == 1);
+    CHECK_INT(fixture.last_code, 1000);
+    CHECK_INT(fixture.messages, messages);
+    CHECK(read_to_end(fd));
+    CHECK_INT(close(fd), 0);
+    fixture_join(&fixture);
+    fixture_end(&fixture);
+}
+
+/* ---- taking turns ------------------------------------------------------ */
+
+/* A peer that always has more to say: whole frames of 8 bytes. */
+static atomic_bool talking;
+
+static enum tws_status
+endless_read(struct tws_transport *transport, uint8_t *data, size_t size,
+             size_t *got, struct tws_error *err)
+{
+    static const uint8_t frame[8] = {0x82, 0x82};
+    if (!talking) {
+        return plain_ops->read(transport, data, size, got, err);
+    }
+    for (size_t i = 0; i < size; i++) {
+        data[i] = frame[i % sizeof(frame)];
+    }
+    *got = size - size % sizeof(frame);
+    return TWS_OK;
+}
+
+static void
+make_endless(struct fixture *fixture, struct tws_client *client)
+{
+    if (fixture->opened == 0) {
+        plain_ops = client->transport.ops;
+        slow_ops = *plain_ops;
+        slow_ops.read = endless_read;
+        client->transport.ops = &slow_ops;
+    }
+}
+
+static void
+echo_text(struct fixture *fixture, struct tws_client *client,
+          const struct tws_event *event)
+{
+    (void)fixture;
+    if (event->type == TWS_EVENT_TEXT) {
+        CHECK_INT(echo(client, event), TWS_OK);
+    }
+}
+
+BOTH_KINDS(one_that_never_stops_talking_does_not_starve_the_others)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.on_open = make_endless;
+    fixture.on_message = echo_text;
+    talking = false;
+    fixture_start(&fixture);
+    int fd = connect_client(&fixture);
+    EVENTUALLY(fixture.opened == 1);
+    talking = true;
+    put_text(fd, "this makes it readable");
+    EVENTUALLY(fixture.messages > 0);
+    expect_alive(&fixture);
+    talking = false;
+    expect_text(fd, "this makes it readable");
+    close_politely(fd);
+    fixture_end(&fixture);
+}
+
 /* ---- the end of a client ----------------------------------------------- */
 
 static uint64_t
@@ -592,14 +677,22 @@ BOTH_KINDS(a_closing_client_that_does_not_read_is_given_up)
     fixture.options.high_water = 1024;
     fixture.options.close_timeout = 150 * MILLISECOND;
     fixture.send_room = SMALL_ROOM;
+    fixture.hold = true;
     fixture_start(&fixture);
     size_t before = count_fds();
     int fd = connect_small(&fixture, SMALL_ROOM);
-    put_text(fd, "all");
+    uint8_t bytes[2 * (WIRE_HEADER_MAX + 16)];
+    size_t length = write_frame(bytes, TEXT, "all", 3);
+    length += write_frame(bytes + length, TEXT, "kept back", 9);
+    give(fd, bytes, length);
     EVENTUALLY(fixture.closed == 1);
     CHECK_INT(fixture.last_code, 1006);
     EVENTUALLY(count_fds() == before + 1);
     CHECK_INT(close(fd), 0);
+    tws_server_stop(fixture.server, 1001, TWS_SPAN(""), 0);
+    fixture_join(&fixture);
+    CHECK(fixture.held->queue.memory == NULL); /* though it is held */
+    CHECK(fixture.held->unread.memory == NULL);
     fixture_end(&fixture);
 }
 
@@ -634,6 +727,8 @@ RUN(T(after_a_pause_with_nothing_kept_back_it_reads_on),
     T(a_paused_client_resets_the_connection),
     T(a_paused_client_ends_its_side_and_reads_on),
     T(a_paused_client_is_cut_by_a_stop_without_patience),
+    T(a_stop_finds_the_close_of_a_paused_client),
+    T(one_that_never_stops_talking_does_not_starve_the_others),
     T(a_peer_vanishes_at_each_byte_of_its_frames),
     T(a_peer_that_does_not_answer_a_close_is_given_up),
     T(the_time_to_answer_begins_when_the_handler_is_done),
