@@ -177,6 +177,12 @@ def _parse(message: Message) -> tuple[str, str] | None:
     return ' '.join(name.split()), text.strip()
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is not from 0 to 65535')
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='python -m twspy.demo',
@@ -189,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         '--port',
-        type=int,
+        type=_port,
         default=8000,
         help='port to listen on, 0 for any free one (%(default)s)',
     )
@@ -203,7 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(
             f"can't listen on {given.host} port {given.port}: "
-            f'{error.strerror} (choose another with --port)',
+            f'{error.strerror} (see --host and --port)',
             file=sys.stderr,
         )
         return 1

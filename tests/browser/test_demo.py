@@ -261,3 +261,12 @@ def test_port_in_use_is_said_in_a_line(tmp_path: Path) -> None:
             (line,) = second.lines
             assert port in line
             assert '--port' in line
+
+
+def test_port_that_is_none_is_refused(tmp_path: Path) -> None:
+    for port in ('65536', '-1', 'http'):
+        with run_python(
+            '-m', 'twspy.demo', f'--port={port}', cwd=tmp_path
+        ) as program:
+            assert program.wait() == 2
+            assert port in program.text
