@@ -8,11 +8,27 @@ from collections.abc import Callable
 from typing import Any
 
 _logger = logging.getLogger('twspy')
+_server_logger = logging.getLogger('twspy.server')
 
 
 def log_debug(text: str) -> None:
     """Log what went wrong with a peer: of interest to who looks for it."""
     _logger.debug('%s', text)
+
+
+def log_refused(peer: str, status: int, reason: str) -> None:
+    """Log that a server refused a connection, or that it broke off."""
+    _server_logger.debug('client %s refused with %d: %s', peer, status, reason)
+
+
+def log_accept_paused(errno: int, what: str) -> None:
+    """Warn, once a server, that it can't accept for now."""
+    _server_logger.warning(
+        'can accept no more clients for now (%s failed with errno %d): raise '
+        'the limit of open files, or lower the number of clients',
+        what,
+        errno,
+    )
 
 
 def log_foreign_origin(origin: str, host: str) -> None:

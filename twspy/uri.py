@@ -26,6 +26,11 @@ def parse_uri(url: str) -> URI:
     Characters of path and query that a request can't carry are
     percent-encoded, names with other than ASCII letters become IDNA.
     """
+    if not isinstance(url, str):
+        raise TypeError(
+            f'url is {type(url).__name__}, expected a str such as '
+            "'ws://localhost:8000/'"
+        )
     parts = urlsplit(url)
     if parts.scheme == 'wss':
         raise ValueError(

@@ -166,6 +166,23 @@ tws_blocking_close_deadline(ConnectionObject *conn)
     return tws_deadline_after(timeout == 0 ? 1 : timeout);
 }
 
+bool
+tws_blocking_judge_closed(ConnectionObject *conn)
+{
+    if (websocket_of(conn)->phase != TWS_PHASE_CLOSED
+        || !PyErr_ExceptionMatches(PyExc_OSError)
+        || PyErr_ExceptionMatches(conn->state->WebSocketError)) {
+        return false;
+    }
+    PyErr_Clear();
+    if (tws_blocking_set_over(conn, TWS_CLOSE_ABNORMAL,
+                              TWS_SPAN("the websocket was closed"))
+        == 0) {
+        (void)tws_blocking_raise_closed(conn);
+    }
+    return true;
+}
+
 /* Sending ---------------------------------------------------------------- */
 
 /* True while messages may be sent; else SocketClosed. */
@@ -195,18 +212,7 @@ static int
 send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment,
                const struct tws_deadline *deadline)
 {
-    PyObject *frames;
-    if (fragment == 0) {
-        PyObject *frame = PyObject_CallMethod(message, "frame", NULL);
-        frames = frame == NULL ? NULL : PyTuple_Pack(1, frame);
-        Py_XDECREF(frame);
-    }
-    else {
-        PyObject *list = PyObject_CallMethod(message, "fragment", "n",
-                                             (Py_ssize_t)fragment);
-        frames = list == NULL ? NULL : PySequence_Tuple(list);
-        Py_XDECREF(list);
-    }
+    PyObject *frames = tws_connection_frames(message, fragment);
     if (frames == NULL) {
         return -1;
     }
@@ -271,9 +277,9 @@ pack_message(WebsocketObject *ws, uint8_t opcode, struct tws_span payload,
     return 0;
 }
 
-int
-tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
-                  const struct tws_deadline *deadline)
+static int
+send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
+             const struct tws_deadline *deadline)
 {
     WebsocketObject *ws = websocket_of(conn);
     uint8_t opcode;
@@ -288,6 +294,9 @@ tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
         struct tws_span reason = {.data = payload.data + 2,
                                   .length = payload.length - 2};
         return tws_blocking_close(conn, close->code, reason, &patience);
+    }
+    if (tws_opcode_is_control(opcode)) {
+        fragment = 0; /* never in fragments (RFC 6455 5.5) */
     }
     if (ws->send_hooks != NULL) {
         return send_as_frames(conn, message, fragment, deadline);
@@ -316,6 +325,17 @@ tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
         result = tws_websocket_write(ws, &part, 1, deadline);
     }
     tws_buffer_release(&out);
+    return result;
+}
+
+int
+tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
+                  const struct tws_deadline *deadline)
+{
+    int result = send_message(conn, message, fragment, deadline);
+    if (result < 0) {
+        (void)tws_blocking_judge_closed(conn);
+    }
     return result;
 }
 

@@ -97,6 +97,23 @@ tws_connection_message(struct tws_state *state, const struct tws_event *event)
     return tws_text_message_make(state, text);
 }
 
+PyObject *
+tws_connection_frames(PyObject *message, size_t fragment)
+{
+    PyObject *frames = NULL;
+    if (fragment == 0) {
+        PyObject *frame = PyObject_CallMethod(message, "frame", NULL);
+        frames = frame == NULL ? NULL : PyTuple_Pack(1, frame);
+        Py_XDECREF(frame);
+        return frames;
+    }
+    PyObject *list = PyObject_CallMethod(message, "fragment", "n",
+                                         (Py_ssize_t)fragment);
+    frames = list == NULL ? NULL : PySequence_Tuple(list);
+    Py_XDECREF(list);
+    return frames;
+}
+
 int
 tws_connection_call(ConnectionObject *conn, PyObject *name, PyObject *argument)
 {

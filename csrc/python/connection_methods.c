@@ -19,8 +19,15 @@ cast(PyObject *self)
 bool
 tws_connection_ready(ConnectionObject *conn)
 {
-    if (conn->blocking != NULL || conn->client != NULL) {
+    if (TWS_LIKELY((conn->client != NULL && conn->server != NULL)
+                   || (conn->blocking != NULL && conn->sock != NULL))) {
         return true;
+    }
+    if (conn->client != NULL || conn->blocking != NULL) {
+        /* By a __del__, while the garbage collector takes it apart. */
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the Connection is being deleted");
+        return false;
     }
     PyErr_SetString(PyExc_RuntimeError,
                     "Connection.__init__(sock) was not called: call "
@@ -284,13 +291,20 @@ tws_connection_next(PyObject *self)
     PyObject *message = conn->client != NULL
                             ? tws_served_recv(conn, &deadline)
                             : tws_blocking_recv(conn, &deadline);
-    if (message != NULL || !PyErr_ExceptionMatches(conn->state->SocketClosed)
-        || conn->close_message == NULL) {
+    if (message != NULL
+        || !PyErr_ExceptionMatches(conn->state->SocketClosed)) {
         return message;
     }
-    uint16_t code = ((CloseMessageObject *)conn->close_message)->code;
-    if (code == TWS_CLOSE_NORMAL || code == TWS_CLOSE_GOING_AWAY) {
-        PyErr_Clear();
+    /* A served client's onclose(), which notes the code, comes later. */
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *code = PyObject_GetAttr(error, conn->state->str_code);
+    long number = code == NULL ? -1 : PyLong_AsLong(code);
+    Py_XDECREF(code);
+    if (number == TWS_CLOSE_NORMAL || number == TWS_CLOSE_GOING_AWAY) {
+        Py_DECREF(error);
+    }
+    else {
+        PyErr_SetRaisedException(error); /* in place of what failed here */
     }
     return NULL;
 }
@@ -331,9 +345,14 @@ connection_close(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     /* CloseMessage checks both; what it can't send is refused by view(). */
-    PyObject *message = PyObject_CallFunctionObjArgs(
-        (PyObject *)conn->state->close_message_type,
-        code != NULL ? code : NULL, reason, NULL);
+    PyObject *message = NULL;
+    PyObject *number = code != NULL ? Py_NewRef(code)
+                                    : PyLong_FromLong(TWS_CLOSE_NORMAL);
+    if (number != NULL) {
+        message = PyObject_CallFunctionObjArgs(
+            (PyObject *)conn->state->close_message_type, number, reason, NULL);
+        Py_DECREF(number);
+    }
     if (message == NULL) {
         return NULL;
     }

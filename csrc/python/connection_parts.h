@@ -18,6 +18,11 @@ bool tws_blocking_is_over(ConnectionObject *conn);
 int tws_blocking_set_over(ConnectionObject *conn, uint16_t code,
                           struct tws_span reason);
 
+/* Where the pending exception is an OSError for the only reason that the
+ * websocket was closed, by whomever: notes that the connection is over, puts
+ * SocketClosed in its place and returns true. */
+bool tws_blocking_judge_closed(ConnectionObject *conn);
+
 /* SocketClosed, for a connection that is over. NULL. */
 PyObject *tws_blocking_raise_closed(ConnectionObject *conn);
 

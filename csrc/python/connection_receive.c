@@ -130,6 +130,18 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
     }
 }
 
+/* True where the next frame is read in pieces. By way of frames otherwise:
+ * for hooks, and for what websocket.recv() has left. A frame is finished the
+ * way it was begun, or its beginning would be lost. */
+static bool
+reads_pieces(ConnectionObject *conn)
+{
+    const WebsocketObject *ws = websocket_of(conn);
+    return conn->blocking->amid_frame
+           || (ws->recv_hooks == NULL && ws->kept == NULL
+               && !ws->reader.in_payload);
+}
+
 /* The same, through the websocket's own recv(), whose hooks see each
  * frame. */
 static int
@@ -181,7 +193,7 @@ static void
 judge_failure(ConnectionObject *conn)
 {
     struct tws_state *state = conn->state;
-    if (tws_blocking_is_over(conn)
+    if (tws_blocking_judge_closed(conn) || tws_blocking_is_over(conn)
         || PyErr_ExceptionMatches(PyExc_TimeoutError)
         || PyErr_ExceptionMatches(PyExc_BlockingIOError)
         || PyErr_ExceptionMatches(state->ConcurrencyError)) {
@@ -233,14 +245,16 @@ next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
         (void)tws_blocking_raise_closed(conn);
         return -1;
     }
-    if (ws->recv_hooks != NULL) {
+    in->object = NULL;
+    if (!reads_pieces(conn)) {
         result = read_event_of_frames(conn, deadline, in);
     }
+    else if (tws_websocket_begin_read(ws) < 0) {
+        result = -1;
+    }
     else {
-        if (tws_websocket_begin_read(ws) < 0) {
-            return -1;
-        }
         result = read_event(conn, deadline, in);
+        conn->blocking->amid_frame = ws->reader.in_payload;
         tws_websocket_end_read(ws);
     }
     if (result == 2) {
@@ -257,10 +271,21 @@ next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
     if (tws_blocking_is_over(conn)) {
         struct tws_deadline patience = tws_blocking_close_deadline(conn);
         if (tws_blocking_linger_and_close(conn, &patience) < 0) {
+            Py_CLEAR(in->object);
             return -1;
         }
     }
     return result;
+}
+
+/* True in what runs inside of this thread's own recv(): a hook, a signal
+ * handler or a __del__. Waiting for the reader would be for ourselves. */
+static bool
+is_reading(ConnectionObject *conn)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    return atomic_load(&ws->reading)
+           && atomic_load(&ws->reading_thread) == PyThread_get_thread_ident();
 }
 
 /* The thread that is closing has the socket: waits until it is done. */
@@ -286,7 +311,8 @@ tws_blocking_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
             pthread_mutex_lock(&conn->blocking->lock);
             bool closing = conn->blocking->session.sent_code != 0;
             pthread_mutex_unlock(&conn->blocking->lock);
-            if (closing && PyErr_ExceptionMatches(state->ConcurrencyError)) {
+            if (closing && !is_reading(conn)
+                && PyErr_ExceptionMatches(state->ConcurrencyError)) {
                 return await_other_close(conn, deadline);
             }
             return NULL;
@@ -328,7 +354,8 @@ tws_blocking_receive_forever(ConnectionObject *conn)
         PyObject *message = tws_blocking_recv(conn, &deadline);
         if (message == NULL) {
             if (!tws_blocking_is_over(conn)
-                || !PyErr_ExceptionMatches(state->WebSocketError)) {
+                || (!PyErr_ExceptionMatches(state->WebSocketError)
+                    && !PyErr_ExceptionMatches(PyExc_OSError))) {
                 return NULL;
             }
             PyErr_Clear(); /* onclose() tells it */
@@ -369,11 +396,17 @@ await_close(ConnectionObject *conn, const struct tws_deadline *deadline)
     return 0;
 }
 
-/* Another thread is in recv(): it will meet the peer's Close. */
+/* Another thread is in recv(): it will meet the peer's Close. Or this one is,
+ * further up: it goes on once the peer has said something. */
 static int
 await_reader(ConnectionObject *conn, const struct tws_deadline *deadline)
 {
     PyErr_Clear();
+    if (is_reading(conn)) {
+        unsigned ready;
+        return tws_wait_for(websocket_of(conn)->transport.fd, TWS_WAIT_READ,
+                            deadline, "close", &ready);
+    }
     if (tws_lock_wait(conn->blocking->done, deadline, "close") < 0) {
         return -1;
     }

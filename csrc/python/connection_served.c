@@ -8,6 +8,7 @@
 #include "python/message_type.h"
 #include "python/served.h"
 #include "python/server_type.h"
+#include "loop/timers.h"
 
 /* How often a recv() inside a handler looks whether the server stops. */
 #define STOP_CHECK ((uint64_t)50 * 1000 * 1000)
@@ -70,16 +71,7 @@ sent(ConnectionObject *conn, enum tws_status status,
 static int
 send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment)
 {
-    PyObject *list =
-        fragment == 0
-            ? PyObject_CallMethod(message, "fragment", "n", PY_SSIZE_T_MAX)
-            : PyObject_CallMethod(message, "fragment", "n",
-                                  (Py_ssize_t)fragment);
-    if (list == NULL) {
-        return -1;
-    }
-    PyObject *frames = PySequence_Tuple(list);
-    Py_DECREF(list);
+    PyObject *frames = tws_connection_frames(message, fragment);
     if (frames == NULL) {
         return -1;
     }
@@ -105,6 +97,9 @@ tws_served_send_message(ConnectionObject *conn, PyObject *message,
                                   .length = payload.length - 2};
         return tws_served_begin_close(
             conn, ((CloseMessageObject *)message)->code, reason);
+    }
+    if (tws_opcode_is_control(opcode)) {
+        fragment = 0; /* never in fragments (RFC 6455 5.5) */
     }
     WebsocketObject *ws = (WebsocketObject *)conn->sock;
     if (ws != NULL && ws->send_hooks != NULL) {
@@ -137,7 +132,7 @@ tws_served_begin_close(ConnectionObject *conn, uint16_t code,
 /* recv() inside a handler ------------------------------------------------- */
 
 /* The driver that serves this client now, on this thread; NULL with
- * ConcurrencyError anywhere else. */
+ * ConcurrencyError anywhere else, SocketClosed after its end. */
 static struct tws_driver *
 own_driver(ConnectionObject *conn)
 {
@@ -146,6 +141,10 @@ own_driver(ConnectionObject *conn)
     if (server->driver_thread == PyThread_get_thread_ident()
         && driver->client == conn->client) {
         return driver;
+    }
+    if (conn->close_message != NULL) {
+        (void)raise_closed(conn);
+        return NULL;
     }
     PyErr_SetString(conn->state->ConcurrencyError,
                     "the server receives for this client: recv() works only "
@@ -201,12 +200,33 @@ await_bytes(ConnectionObject *conn, struct tws_driver *driver,
     return 0;
 }
 
+/* A client that is closing has close_timeout to answer. The driver, which
+ * keeps that deadline else, is busy with us. */
+static void
+watch_closing(ConnectionObject *conn, uint64_t *give_up_at)
+{
+    if (conn->client->state != TWS_CLIENT_CLOSING) {
+        return;
+    }
+    uint64_t now = tws_clock_now();
+    if (*give_up_at == 0) {
+        uint64_t patience =
+            ((ServerObject *)conn->server)->options->close_timeout;
+        *give_up_at =
+            patience < UINT64_MAX - now ? now + patience : UINT64_MAX;
+    }
+    if (now >= *give_up_at) {
+        tws_client_break_off(conn->client); /* the next read finds its end */
+    }
+}
+
 PyObject *
 tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
 {
     ServerObject *server = (ServerObject *)conn->server;
     struct tws_state *state = conn->state;
     struct tws_driver *driver = own_driver(conn);
+    uint64_t give_up_at = 0;
     if (driver == NULL) {
         return NULL;
     }
@@ -217,6 +237,7 @@ tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
         case TWS_OK:
             break;
         case TWS_AGAIN:
+            watch_closing(conn, &give_up_at);
             if (await_bytes(conn, driver, deadline) < 0) {
                 return NULL;
             }
@@ -285,21 +306,22 @@ tws_served_sock(ConnectionObject *conn)
     if (sock == NULL) {
         return NULL;
     }
-    WebsocketObject *ws = (WebsocketObject *)sock;
+    WebsocketObject *ws = (WebsocketObject *)sock; /* closed, till below */
     ws->role = TWS_SERVER;
+    ws->client = Py_NewRef((PyObject *)conn);
+    if (fill_from_head(conn, ws) < 0) {
+        Py_DECREF(sock);
+        return NULL;
+    }
+    /* That ran Python code: another thread may have been here, and the
+     * client may have ended. */
+    if (conn->sock != NULL) {
+        Py_DECREF(sock);
+        return conn->sock;
+    }
     if (conn->close_message == NULL) {
         ws->phase = TWS_PHASE_SERVED;
         ws->transport = conn->client->transport;
-    }
-    else {
-        ws->phase = TWS_PHASE_CLOSED;
-    }
-    ws->client = Py_NewRef((PyObject *)conn);
-    if (fill_from_head(conn, ws) < 0) {
-        ws->phase = TWS_PHASE_CLOSED; /* the descriptor is the engine's */
-        ws->transport.fd = -1;
-        Py_DECREF(sock);
-        return NULL;
     }
     conn->sock = sock;
     return sock;

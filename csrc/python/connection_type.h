@@ -18,6 +18,8 @@ struct tws_blocking {
     bool over; /* the closing handshake is done or will never be */
     PyThread_type_lock done;        /* held until `over` */
     struct tws_assembler assembler; /* belongs to the thread that reads */
+    bool amid_frame; /* `assembler` has the beginning of the frame that is
+                      * being received; so has the reader's thread */
     bool opened;                    /* onopen was called */
     bool reported;                  /* onclose was called */
 };
@@ -55,6 +57,9 @@ PyObject *tws_connection_incoming(ConnectionObject *conn, PyObject *message);
 /* A message object for a TEXT or BINARY event; its bytes are copied. */
 PyObject *tws_connection_message(struct tws_state *state,
                                  const struct tws_event *event);
+
+/* The frames of a message, as a tuple; in one where `fragment` is 0. */
+PyObject *tws_connection_frames(PyObject *message, size_t fragment);
 
 /* Calls conn.<name>(argument), or without one where it is NULL; what it
  * raises goes to onerror. -1 with an exception that is no Exception

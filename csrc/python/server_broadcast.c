@@ -103,6 +103,14 @@ send_to(ServerObject *server, ConnectionObject *conn,
         const struct framed *framed, bool close_slow)
 {
     struct tws_error err;
+    if (framed->opcode == TWS_OPCODE_CLOSE) {
+        /* Not mere bytes: nothing may follow them (RFC 6455 5.5.1). */
+        CloseMessageObject *close = (CloseMessageObject *)framed->message;
+        struct tws_span reason = {.data = framed->payload.data + 2,
+                                  .length = framed->payload.length - 2};
+        return tws_client_close(conn->client, close->code, reason, &err)
+               == TWS_OK;
+    }
     if (atomic_load_explicit(&conn->client->congested, memory_order_relaxed)) {
         if (close_slow) {
             (void)tws_client_close(conn->client, TWS_CLOSE_POLICY,
@@ -229,6 +237,9 @@ tws_server_broadcast(PyObject *self, PyObject *args, PyObject *kwargs)
         goto done;
     }
     excluded = exclusion(server, exclude);
+    if (excluded == NULL) {
+        goto done;
+    }
     if (to == Py_None) {
         PyObject *list = tws_server_clients(server);
         targets = list == NULL ? NULL : PySequence_Tuple(list);
@@ -237,7 +248,7 @@ tws_server_broadcast(PyObject *self, PyObject *args, PyObject *kwargs)
     else {
         targets = PySequence_Tuple(to);
     }
-    if (targets == NULL || excluded == NULL) {
+    if (targets == NULL) {
         goto done;
     }
     Py_ssize_t queued =

@@ -191,17 +191,19 @@ on_close(void *context, struct tws_client *client, uint16_t code,
     ServerObject *server = context;
     PyObject *object = client->user;
     ConnectionObject *conn = (ConnectionObject *)object;
+    PyObject *message = tws_close_message_make(server->state, code, reason);
+    /* Together, with nothing between that runs Python code: who asks for
+     * client.sock from now on gets a closed one. */
+    conn->close_message = Py_XNewRef(message);
     WebsocketObject *ws = (WebsocketObject *)conn->sock;
     if (ws != NULL) {
         ws->phase = TWS_PHASE_CLOSED; /* the descriptor is the engine's */
         ws->transport.fd = -1;
     }
-    PyObject *message = tws_close_message_make(server->state, code, reason);
     if (message == NULL) {
         handler_failed(server, object);
     }
     else {
-        Py_XSETREF(conn->close_message, Py_NewRef(message));
         call_onclose(server, object, message);
         Py_DECREF(message);
     }
@@ -234,9 +236,13 @@ static void
 accept_paused(void *context, const struct tws_error *err)
 {
     ServerObject *server = context;
+    if (server->accept_paused) {
+        return; /* said before */
+    }
+    server->accept_paused = true;
     handled(server, Py_None,
-            PyObject_CallMethod((PyObject *)server, "_log_accept_paused", "is",
-                                err->sys_errno, err->reason));
+            PyObject_CallFunction(server->state->log_accept_paused, "is",
+                                  err->sys_errno, err->reason));
 }
 
 /* The str among options->protocols that the handshake chose, or None. */

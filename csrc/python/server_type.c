@@ -19,6 +19,34 @@ PyDoc_STRVAR(
     "\n"
     "The C half of twspy.Server: the loop over a bound socket.socket.");
 
+static PyObject *
+server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args;
+    (void)kwargs;
+    ServerObject *server = (ServerObject *)type->tp_alloc(type, 0);
+    if (server != NULL) {
+        server->state = tws_state_of_type(type);
+        if (server->state == NULL) {
+            Py_CLEAR(server);
+        }
+    }
+    return (PyObject *)server;
+}
+
+/* True after __init__(); else RuntimeError. */
+static bool
+is_ready(const ServerObject *server)
+{
+    if (server->options != NULL) {
+        return true;
+    }
+    PyErr_SetString(PyExc_RuntimeError,
+                    "Server.__init__(address) was not called: call "
+                    "super().__init__(address) in the subclass");
+    return false;
+}
+
 static int
 server_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -38,10 +66,6 @@ server_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (server->options != NULL) {
         PyErr_SetString(PyExc_RuntimeError,
                         "Server.__init__() was called before");
-        return -1;
-    }
-    server->state = tws_state_of_type(Py_TYPE(self));
-    if (server->state == NULL) {
         return -1;
     }
     server->options = tws_options_new(server->state, &given);
@@ -110,7 +134,7 @@ descriptor_of(PyObject *sock)
 
 PyDoc_STRVAR(
     listen_doc,
-    "_listen($self, backlog, patience, /)\n"
+    "_loop_listen($self, backlog, patience, /)\n"
     "--\n"
     "\n"
     "Start listening. patience: seconds that a stop waits for the clients.");
@@ -123,13 +147,14 @@ server_listen(PyObject *self, PyObject *args)
     PyObject *patience;
     struct tws_error err;
     struct tws_handlers handlers;
-    if (!PyArg_ParseTuple(args, "iO:_listen", &backlog, &patience)
+    if (!PyArg_ParseTuple(args, "iO:_loop_listen", &backlog, &patience)
+        || !is_ready(server)
         || tws_timeout_from_object(patience, "max_join_time",
                                    &server->patience)
                < 0) {
         return NULL;
     }
-    if (server->core != NULL || server->options == NULL) {
+    if (server->core != NULL) {
         PyErr_SetString(PyExc_RuntimeError,
                         "the server is running or has run: make a new one");
         return NULL;
@@ -166,7 +191,7 @@ server_listen(PyObject *self, PyObject *args)
 }
 
 PyDoc_STRVAR(drive_doc,
-             "_drive($self, /)\n"
+             "_loop_drive($self, /)\n"
              "--\n"
              "\n"
              "Serve on the calling thread until a stop is done. Raises "
@@ -181,7 +206,7 @@ server_drive(PyObject *self, PyObject *ignored)
     struct tws_error err;
     if (server->core == NULL || server->driver_thread != 0) {
         PyErr_SetString(PyExc_RuntimeError,
-                        "_drive() runs once, after _listen()");
+                        "_loop_drive() runs once, after _loop_listen()");
         return NULL;
     }
     server->driver_thread = PyThread_get_thread_ident();
@@ -199,7 +224,7 @@ server_drive(PyObject *self, PyObject *ignored)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(stop_doc, "_stop($self, code, reason, patience, /)\n"
+PyDoc_STRVAR(stop_doc, "_loop_stop($self, code, reason, patience, /)\n"
                        "--\n"
                        "\n"
                        "Ask the loop to stop: no new clients, Close with code "
@@ -217,7 +242,7 @@ server_stop(PyObject *self, PyObject *args)
     Py_ssize_t length;
     PyObject *patience;
     uint64_t ns;
-    if (!PyArg_ParseTuple(args, "is#O:_stop", &code, &reason, &length,
+    if (!PyArg_ParseTuple(args, "is#O:_loop_stop", &code, &reason, &length,
                           &patience)
         || tws_timeout_from_object(patience, "patience", &ns) < 0) {
         return NULL;
@@ -249,6 +274,9 @@ static PyObject *
 get_max_size(PyObject *self, void *closure)
 {
     (void)closure;
+    if (!is_ready(cast(self))) {
+        return NULL;
+    }
     uint64_t size = cast(self)->options->message.size;
     return size == UINT64_MAX ? Py_NewRef(Py_None)
                               : PyLong_FromUnsignedLongLong(size);
@@ -275,14 +303,14 @@ static PyMemberDef server_members[] = {
 static PyMethodDef server_methods[] = {
     {"broadcast", (PyCFunction)(void (*)(void))tws_server_broadcast,
      METH_VARARGS | METH_KEYWORDS, tws_server_broadcast_doc},
-    {"_listen", server_listen, METH_VARARGS, listen_doc},
-    {"_drive", server_drive, METH_NOARGS, drive_doc},
-    {"_stop", server_stop, METH_VARARGS, stop_doc},
+    {"_loop_listen", server_listen, METH_VARARGS, listen_doc},
+    {"_loop_drive", server_drive, METH_NOARGS, drive_doc},
+    {"_loop_stop", server_stop, METH_VARARGS, stop_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot server_slots[] = {
-    {Py_tp_doc, (void *)server_doc},   {Py_tp_new, PyType_GenericNew},
+    {Py_tp_doc, (void *)server_doc},   {Py_tp_new, server_new},
     {Py_tp_init, server_init},         {Py_tp_dealloc, server_dealloc},
     {Py_tp_traverse, server_traverse}, {Py_tp_clear, server_clear},
     {Py_tp_methods, server_methods},   {Py_tp_getset, server_getset},

@@ -13,13 +13,14 @@ typedef struct {
     struct tws_state *state; /* borrowed */
     struct tws_options *options;
     PyObject *socket;            /* strong; the listening socket.socket */
-    struct tws_server *core;     /* owned; NULL until _listen() */
+    struct tws_server *core;     /* owned; NULL until _loop_listen() */
     uint64_t patience;           /* nanoseconds a stop waits for clients */
     PyThreadState *thread_state; /* of the driver while it waits */
     unsigned long driver_thread; /* its ident while it drives, else 0 */
     PyObject *onclose; /* strong; callable whose signature was looked at */
     bool onclose_takes_message; /* what that found */
     bool foreign_origin_seen;   /* the warning is given once */
+    bool accept_paused;         /* that warning, too */
     PyObject *exit; /* strong; SystemExit that a handler raised, or NULL */
     PyObject *dict;
     PyObject *weakrefs;

@@ -46,7 +46,9 @@
     X("twspy.http", Headers)                                                  \
     X("twspy.http", Request)                                                  \
     X("twspy.http", Response)                                                 \
+    X("twspy._support", log_accept_paused)                                    \
     X("twspy._support", log_debug)                                            \
+    X("twspy._support", log_refused)                                          \
     X("twspy._support", log_foreign_origin)                                   \
     X("twspy._support", log_unhandled)                                        \
     X("twspy._support", takes_close_message)

@@ -12,9 +12,11 @@ enum {
     CONTROL_PAYLOADS = 125, /* RFC 6455 §5.5, whatever max_size says */
 };
 
-/* Where another thread sends, it may leave the rest of a frame to us while
- * we are waiting already: so look for it now and then. */
+/* Another thread that sends may leave the rest of a frame to us while we are
+ * waiting already, and has no means to wake us: so look for it now and then,
+ * oftener where another thread has sent before. */
 #define LOOK_AROUND ((uint64_t)500 * 1000 * 1000)
+#define LOOK_AROUND_ALONE ((uint64_t)5000 * 1000 * 1000)
 
 int
 tws_websocket_begin_read(WebsocketObject *ws)
@@ -45,11 +47,12 @@ wait_for_bytes(WebsocketObject *ws, const struct tws_deadline *deadline)
         if (atomic_load(&ws->unsent) && tws_websocket_write_on(ws)) {
             events |= TWS_WAIT_WRITE;
         }
-        if (atomic_load(&ws->shared) && !deadline->immediate) {
-            slice = tws_deadline_after(LOOK_AROUND);
-            if (slice.at > deadline->at) {
-                slice = *deadline;
-            }
+        if (!deadline->immediate) {
+            slice = tws_deadline_after(
+                atomic_load(&ws->shared) ? LOOK_AROUND : LOOK_AROUND_ALONE);
+        }
+        if (slice.at > deadline->at) {
+            slice = *deadline;
         }
         int result =
             tws_wait_quietly(ws->transport.fd, events, &slice, &ready);
@@ -462,7 +465,11 @@ tws_websocket_pending_method(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     Py_ssize_t count = 0;
     if (ws->phase == TWS_PHASE_OPEN && !atomic_exchange(&ws->reading, true)) {
-        count = count_frames(ws);
+        if (tws_websocket_enter(ws) == 0) {
+            count = count_frames(ws);
+            tws_websocket_leave(ws);
+        }
+        PyErr_Clear(); /* closed this moment */
         atomic_store(&ws->reading, false);
     }
     return PyLong_FromSsize_t(count);

@@ -22,6 +22,7 @@ tws_websocket_new_bare(struct tws_state *state, PyTypeObject *type,
     ws->timeout = UINT64_MAX;
     atomic_init(&ws->reading, false);
     atomic_init(&ws->reading_thread, 0);
+    atomic_init(&ws->end_wanted, false);
     atomic_init(&ws->unsent, false);
     atomic_init(&ws->shared, false);
     (void)pthread_mutex_init(&ws->guard, NULL); /* never fails on Linux */

@@ -41,6 +41,7 @@ typedef struct {
     uint64_t timeout; /* nanoseconds; 0 non-blocking, UINT64_MAX blocking */
     uint8_t phase;    /* enum tws_phase */
     uint8_t role;     /* enum tws_role; from the handshake on */
+    bool own_v6only;  /* the program has set IPV6_V6ONLY itself */
 
     /* Reading: belongs to the thread that set `reading`. */
     atomic_bool reading;
@@ -55,11 +56,11 @@ typedef struct {
 
     /* Writing: belongs to the thread that holds `write_lock`. */
     PyThread_type_lock write_lock;
-    struct tws_buffer out; /* rest of a frame that the kernel began to take */
-    bool write_failed;     /* the peer is gone: nothing more is kept */
-    bool end_wanted;       /* end_writing once `out` is empty */
-    atomic_bool unsent;    /* `out` is not empty */
-    atomic_bool shared;    /* another thread than the reading one has sent */
+    struct tws_buffer out;  /* rest of a frame that the kernel began to take */
+    bool write_failed;      /* the peer is gone: nothing more is kept */
+    atomic_bool end_wanted; /* end_writing once `out` is empty */
+    atomic_bool unsent;     /* `out` is not empty */
+    atomic_bool shared;     /* another thread than the reading one has sent */
 
     pthread_mutex_t guard;     /* of the next four */
     struct tws_buffer control; /* packed control frames that wait for the

@@ -63,20 +63,20 @@ flush(WebsocketObject *ws, struct tws_error *err)
     if (ws->out.capacity > 0) {
         tws_buffer_release(&ws->out);
     }
-    if (ws->end_wanted) {
-        ws->end_wanted = false;
+    if (atomic_exchange(&ws->end_wanted, false)) {
         ws->transport.ops->end_writing(&ws->transport);
     }
     return TWS_OK;
 }
 
+/* Whether somebody has left something to do for the thread that writes. */
 static bool
-controls_wait(WebsocketObject *ws)
+work_waits(WebsocketObject *ws)
 {
     pthread_mutex_lock(&ws->guard);
     bool any = tws_buffer_length(&ws->control) > 0;
     pthread_mutex_unlock(&ws->guard);
-    return any;
+    return any || atomic_load(&ws->end_wanted);
 }
 
 /* --- the lock --- */
@@ -87,8 +87,8 @@ try_lock(WebsocketObject *ws)
     return PyThread_acquire_lock(ws->write_lock, NOWAIT_LOCK) == 1;
 }
 
-/* Somebody may have left a control frame for us to send just before we were
- * done, and found the lock still taken: so look again afterwards. */
+/* Somebody may have left work for us just before we were done, and found the
+ * lock still taken: so look again afterwards. */
 static void
 unlock(WebsocketObject *ws)
 {
@@ -100,7 +100,7 @@ unlock(WebsocketObject *ws)
         if (status != TWS_OK) {
             return;
         }
-    } while (controls_wait(ws) && try_lock(ws));
+    } while (work_waits(ws) && try_lock(ws));
 }
 
 bool
@@ -358,12 +358,9 @@ tws_websocket_end_writing(WebsocketObject *ws)
         PyErr_Clear();
         return;
     }
-    /* Behind what is still to be written; where another thread is at it, that
-     * one does it. */
-    if (try_lock(ws)) {
-        ws->end_wanted = true;
-        unlock(ws);
-    }
+    /* Behind what is still to be written: whoever writes that does it. */
+    atomic_store(&ws->end_wanted, true);
+    (void)tws_websocket_write_on(ws);
     tws_websocket_leave(ws);
 }
 

@@ -624,12 +624,27 @@ def test_bind_errors_show_in_the_constructor() -> None:
             twspy.Server(server.address)
     with pytest.raises(TypeError, match='address'):
         twspy.Server(8000)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match='a str and an int'):
+        twspy.Server(('127.0.0.1', '80'))  # type: ignore[arg-type]
+    for port in (-1, 65536, 99999):
+        for host in ('', '127.0.0.1'):
+            with pytest.raises(ValueError, match=f'port is {port}'):
+                twspy.Server((host, port))
     with pytest.raises(TypeError, match='nonsense'):
         twspy.Server(('127.0.0.1', 0), nonsense=1)
     with pytest.raises(ValueError, match='same-origin'):
         twspy.Server(('127.0.0.1', 0), trusted_origins='sameorigin')
     with pytest.raises(ValueError, match='max_size'):
         twspy.Server(('127.0.0.1', 0), max_size=-1)
+
+
+def test_names_of_a_subclass_do_not_collide_with_ours() -> None:
+    ours = {name for name in vars(twspy.Server) if name[:2] != '__'}
+    server = EchoServer()
+    ours |= {name for name in vars(server) if name != 'events'}
+    private = sorted(name for name in ours if name.startswith('_'))
+    server.stop()
+    assert private == ['_bound', '_runner']
 
 
 def test_ipv6_and_dual_stack() -> None:
