@@ -72,21 +72,21 @@ class Runner:
         _running.add(self)
         logger.info('listening on %s', self.name)
 
-    def run(self, loop: Loop) -> None:
-        """Start, and wait for a signal or a stop."""
+    def run(self, start: Callable[[], object]) -> None:
+        """Call `start`, which starts us, and wait for a signal or a stop."""
         with _handling_signals(self._interrupt):
             try:
-                self.start(loop)
+                start()
                 # Not for ever: a signal that the system delivers to another
                 # thread does not wake this one, which has to handle it.
                 while not self.stop_asked.wait(1.0):
                     pass
                 if self.interrupted:
                     # The signal may have come before the loop could hear it.
-                    loop._loop_stop(1001, _STOPPING, self.patience)
+                    self._ask_to_stop(self.patience)
                 self.join()
             except KeyboardInterrupt:
-                loop._loop_stop(1001, _STOPPING, 0)
+                self._ask_to_stop(0)
                 self.done.wait(1.0)
 
     def stop(self, code: int = 1001, reason: str = _STOPPING) -> None:
@@ -131,9 +131,12 @@ class Runner:
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
-        if self.loop is not None:
-            self.loop._loop_stop(1001, _STOPPING, self.patience)
+        self._ask_to_stop(self.patience)
         self.stop_asked.set()
+
+    def _ask_to_stop(self, patience: float) -> None:
+        if self.loop is not None:
+            self.loop._loop_stop(1001, _STOPPING, patience)
 
 
 def _log_to_stderr() -> None:

@@ -134,7 +134,7 @@ class Server(_Loop):
         them in half. SystemExit in a handler stops the server and is raised
         here. A server can run once, else RuntimeError.
         """
-        self._runner.run(self)
+        self._runner.run(self.start)
 
     def start(self) -> Server:
         """Serve in the background; returns the server itself."""

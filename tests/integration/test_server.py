@@ -562,6 +562,22 @@ def test_system_exit_in_a_handler_stops_the_server() -> None:
     assert caught == [3]
 
 
+def test_run_calls_an_overridden_start() -> None:
+    class Server(EchoServer):
+        def start(self) -> twspy.Server:
+            self.events.put(('starting',))
+            return super().start()
+
+    server = Server()
+    runner = threading.Thread(target=server.run)
+    runner.start()
+    server.wait_for('starting')
+    connect_to(server.address).close()
+    server.stop()
+    runner.join(SOON)
+    assert not runner.is_alive()
+
+
 SCRIPT = """
 import logging, sys, twspy
 
