@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import socket
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
+from rawpeer import BINARY, GUID, RawPeer, request
+
 import twspy
-from rawpeer import GUID, RawPeer, request
+from twspy import Frame
+
+Ends = tuple[twspy.websocket, RawPeer]
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -67,7 +74,7 @@ def client_end(
         pass
     _, head = read_request(peer)
     peer.send(answer(head) + behind)
-    sock.settimeout(10)
+    sock.settimeout(30)
     sock.handshake(host='localhost')
     return sock, peer
 
@@ -82,8 +89,66 @@ def server_end(
     one, two = pair()
     sock = twspy.websocket(one, **options)
     sock.handshake(server=True, initial=request() + behind)
-    sock.settimeout(10)
+    sock.settimeout(30)
     peer = RawPeer(two)
     status, head = peer.read_head()
     assert status == 101, head
     return sock, peer
+
+
+def masks(sock: twspy.websocket) -> bool:
+    """Whether frames for `sock` are masked: those for a server."""
+    return sock.response is None
+
+
+def in_thread(function: Callable[[], object]) -> Callable[[], object]:
+    """Starts a thread; the result waits for it and gives what it returned or
+    the exception that it raised."""
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def join() -> object:
+        thread.join(10)
+        assert not thread.is_alive(), 'the thread hangs'
+        return results[0]
+
+    return join
+
+
+def wait_until_receiving(sock: twspy.websocket) -> None:
+    """Returns once another thread is in sock.recv()."""
+    for _ in range(1000):
+        try:
+            sock.recvn(0)
+        except twspy.ConcurrencyError:
+            time.sleep(0.05)  # from the claim to the poll()
+            return
+        time.sleep(0.005)
+    raise AssertionError('nobody receives')
+
+
+def fill_up(sock: twspy.websocket, payload: bytes) -> int:
+    """Sends until nothing more is taken; returns how many frames were."""
+    sock.setblocking(False)
+    count = 0
+    while True:
+        try:
+            sock.send(Frame(BINARY, payload))
+        except BlockingIOError as error:
+            assert error.errno == errno.EAGAIN
+            return count
+        count += 1
+
+
+def text_of(address: Any) -> str:
+    """The address as a log shows it: host:port."""
+    host, port = address
+    return f'{host}:{port}'

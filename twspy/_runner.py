@@ -64,11 +64,16 @@ class Runner:
         loop._loop_listen(_BACKLOG, self.patience)
         if not logger.hasHandlers():
             _log_to_stderr()
-        self.loop = loop
-        self.thread = threading.Thread(
+        thread = threading.Thread(
             target=self._drive, name=f'twspy-server {self.name}', daemon=True
         )
-        self.thread.start()
+        self.loop, self.thread = loop, thread
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or none in this interpreter
+            self.loop = self.thread = None
+            self.close()
+            raise
         _running.add(self)
         logger.info('listening on %s', self.name)
 
@@ -79,7 +84,7 @@ class Runner:
                 start()
                 # Not for ever: a signal that the system delivers to another
                 # thread does not wake this one, which has to handle it.
-                while not self.stop_asked.wait(1.0):
+                while not self.stop_asked.wait(1.0) and not self.interrupted:
                     pass
                 if self.interrupted:
                     # The signal may have come before the loop could hear it.
@@ -131,8 +136,10 @@ class Runner:
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+        # No Event.set() here: the signal may have interrupted this thread
+        # inside of wait(), with the event's lock taken. The end of the loop
+        # wakes run().
         self._ask_to_stop(self.patience)
-        self.stop_asked.set()
 
     def _ask_to_stop(self, patience: float) -> None:
         if self.loop is not None:

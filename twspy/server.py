@@ -132,7 +132,8 @@ class Server(_Loop):
         to answer. A second Ctrl-C ends them at once. Handlers run on a thread
         of the server, never on the calling one, so that a signal does not cut
         them in half. SystemExit in a handler stops the server and is raised
-        here. A server can run once, else RuntimeError.
+        here. A server can run once, else RuntimeError. It needs the main
+        interpreter, as others have no threads that end with the process.
         """
         self._runner.run(self.start)
 

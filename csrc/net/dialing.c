@@ -9,15 +9,19 @@
 
 enum { READ_SIZE = 4096 };
 
+/* Until the next attempt where a Unix socket's queue is full. */
+#define RETRY ((uint64_t)10 * 1000 * 1000)
+
 struct tws_dialing {
     struct tws_transport transport;
     struct tws_handshake_offer offer;
     struct tws_http_limits limits;
     uint8_t state;               /* enum tws_dialing_state */
     struct tws_resolve *resolve; /* owned, or NULL */
-    bool begun;                  /* connecting to an address */
-    bool has_address;            /* an only address, not yet tried */
     struct tws_address address;
+    bool trying;          /* it is `address` that is tried now */
+    bool begun;           /* connect() was called with it */
+    bool queue_full;      /* ... is to be called again at attempt_end */
     uint64_t attempt_end; /* of this address; UINT64_MAX: the whole time */
     int gai_error;
     struct tws_buffer request; /* never consumed */
@@ -28,7 +32,6 @@ struct tws_dialing {
     size_t body_length; /* what Content-Length says, at most BODY_MAX */
     struct tws_span protocol;
     struct tws_error refusal; /* while the body is awaited */
-    char host[TWS_HOST_FIELD_MAX];
 };
 
 size_t
@@ -63,21 +66,13 @@ tws_dialing_new(const struct tws_handshake_offer *offer,
     made->offer = *offer;
     made->limits = *limits;
     made->attempt_end = UINT64_MAX;
-    if (offer->host.length > sizeof(made->host)) {
-        free(made);
-        return tws_error_refused(err, 0, "host is %zu bytes, at most %d fit",
-                                 offer->host.length, TWS_HOST_FIELD_MAX);
-    }
-    if (offer->host.length > 0) {
-        memcpy(made->host, offer->host.data, offer->host.length);
-    }
-    made->offer.host.data = made->host;
     /* RFC 6455 §4.1 item 7: a nonce chosen at random for each connection. */
     enum tws_status status = tws_random_bytes(nonce, sizeof(nonce), err);
     if (status == TWS_OK) {
         tws_handshake_key(nonce, made->offer.key);
         status =
             tws_handshake_write_request(&made->request, &made->offer, err);
+        made->offer.host = TWS_SPAN(""); /* not needed any more */
     }
     if (status != TWS_OK) {
         tws_dialing_free(made);
@@ -116,7 +111,7 @@ tws_dialing_by_address(struct tws_dialing *dialing,
 {
     dialing->transport = *transport;
     dialing->address = *address;
-    dialing->has_address = true;
+    dialing->trying = true;
     dialing->state = TWS_DIALING_CONNECTING;
 }
 
@@ -143,10 +138,6 @@ next_address(struct tws_dialing *dialing, uint64_t now, uint64_t deadline,
              struct tws_error *err)
 {
     dialing->attempt_end = UINT64_MAX;
-    if (dialing->has_address) {
-        dialing->has_address = false;
-        return TWS_OK;
-    }
     if (dialing->resolve == NULL) {
         return TWS_EOF;
     }
@@ -162,6 +153,22 @@ next_address(struct tws_dialing *dialing, uint64_t now, uint64_t deadline,
     return TWS_OK;
 }
 
+/* Calls connect(). A Unix socket whose listener has no room says EAGAIN
+ * (connect(2)), and time is all that can be waited for then. */
+static enum tws_status
+begin_attempt(struct tws_dialing *dialing, uint64_t now, struct tws_error *err)
+{
+    enum tws_status status =
+        tws_socket_connect(dialing->transport.fd, &dialing->address, err);
+    dialing->queue_full = status == TWS_OS && err->sys_errno == EAGAIN;
+    dialing->begun = !dialing->queue_full;
+    if (dialing->queue_full) {
+        dialing->attempt_end = now + RETRY;
+        return TWS_AGAIN;
+    }
+    return status;
+}
+
 /* One attempt. TWS_OK: connected; TWS_AGAIN; TWS_OS. */
 static enum tws_status
 attempt(struct tws_dialing *dialing, uint64_t now, struct tws_error *err)
@@ -169,10 +176,8 @@ attempt(struct tws_dialing *dialing, uint64_t now, struct tws_error *err)
     int fd = dialing->transport.fd;
     unsigned ready = 0;
     if (!dialing->begun) {
-        dialing->begun = true;
-        enum tws_status status =
-            tws_socket_connect(fd, &dialing->address, err);
-        if (status != TWS_AGAIN) {
+        enum tws_status status = begin_attempt(dialing, now, err);
+        if (status != TWS_AGAIN || !dialing->begun) {
             return status;
         }
     }
@@ -205,28 +210,24 @@ connect_to_any(struct tws_dialing *dialing, uint64_t now, uint64_t deadline,
     struct tws_error last;
     (void)tws_error_os(&last, EADDRNOTAVAIL, "connect");
     for (;;) {
-        if (dialing->begun) {
-            enum tws_status status = attempt(dialing, now, &last);
-            if (status == TWS_OK || status == TWS_AGAIN) {
+        if (!dialing->trying) {
+            enum tws_status status = next_address(dialing, now, deadline, err);
+            if (status == TWS_EOF) {
+                *err = last;
+                return last.status;
+            }
+            if (status != TWS_OK) {
                 return status;
             }
-            disconnect(dialing);
-            dialing->begun = false;
+            dialing->trying = true;
+            dialing->state = TWS_DIALING_CONNECTING;
         }
-        enum tws_status status = next_address(dialing, now, deadline, err);
-        if (status == TWS_EOF) {
-            *err = last;
-            return last.status;
-        }
-        if (status != TWS_OK) {
-            return status;
-        }
-        dialing->state = TWS_DIALING_CONNECTING;
-        status = attempt(dialing, now, &last);
+        enum tws_status status = attempt(dialing, now, &last);
         if (status == TWS_OK || status == TWS_AGAIN) {
             return status;
         }
         disconnect(dialing);
+        dialing->trying = false;
         dialing->begun = false;
     }
 }
@@ -440,6 +441,10 @@ tws_dialing_wait(const struct tws_dialing *dialing, int *fd, unsigned *events,
     *until = dialing->attempt_end;
     if (dialing->state == TWS_DIALING_RESOLVING) {
         *fd = tws_resolve_fd(dialing->resolve);
+    }
+    else if (dialing->queue_full) {
+        *fd = -1;
+        *events = 0;
     }
     else if (dialing->state == TWS_DIALING_CONNECTING
              || dialing->state == TWS_DIALING_ASKING) {

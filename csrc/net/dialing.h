@@ -32,10 +32,10 @@ enum tws_dialing_state {
     TWS_DIALING_REFUSING,  /* reading the body of a refusal */
 };
 
-/* Writes the request down. `offer` is borrowed as long as the dialing lives,
- * but for its host, which is copied (at most TWS_HOST_FIELD_MAX bytes), and
- * its key, which is drawn here. TWS_REFUSED where a part of the offer would
- * break the request; TWS_NOMEM; TWS_OS. */
+/* Writes the request down. What `offer` points to is borrowed as long as the
+ * dialing lives, but for its host, which only this call needs; its key is
+ * drawn here. TWS_REFUSED where a part of the offer would break the request;
+ * TWS_NOMEM; TWS_OS. */
 enum tws_status tws_dialing_new(const struct tws_handshake_offer *offer,
                                 const struct tws_http_limits *limits,
                                 struct tws_dialing **dialing,
@@ -64,8 +64,9 @@ enum tws_dialing_step tws_dialing_advance(struct tws_dialing *dialing,
                                           uint64_t now, uint64_t deadline,
                                           struct tws_error *err);
 
-/* What to wait for: a descriptor, TWS_WAIT_* and until when (UINT64_MAX: the
- * owner's deadline) tws_dialing_advance() need not be called. */
+/* What to wait for: a descriptor (-1: none), TWS_WAIT_* and until when
+ * (UINT64_MAX: the owner's deadline) tws_dialing_advance() need not be
+ * called. */
 void tws_dialing_wait(const struct tws_dialing *dialing, int *fd,
                       unsigned *events, uint64_t *until);
 

@@ -107,8 +107,8 @@ tws_connection_frames(PyObject *message, size_t fragment)
         Py_XDECREF(frame);
         return frames;
     }
-    PyObject *list = PyObject_CallMethod(message, "fragment", "n",
-                                         (Py_ssize_t)fragment);
+    PyObject *list =
+        PyObject_CallMethod(message, "fragment", "n", (Py_ssize_t)fragment);
     frames = list == NULL ? NULL : PySequence_Tuple(list);
     Py_XDECREF(list);
     return frames;

@@ -25,8 +25,7 @@ tws_connection_ready(ConnectionObject *conn)
     }
     if (conn->client != NULL || conn->blocking != NULL) {
         /* By a __del__, while the garbage collector takes it apart. */
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the Connection is being deleted");
+        PyErr_SetString(PyExc_RuntimeError, "the Connection is being deleted");
         return false;
     }
     PyErr_SetString(PyExc_RuntimeError,
@@ -329,7 +328,9 @@ PyDoc_STRVAR(
     "a\n"
     "Server it starts the handshake and returns. Any thread may call, also "
     "while\n"
-    "another one is in recv().");
+    "another one is in recv(); a hook or signal handler inside of recv() "
+    "leaves\n"
+    "the peer's answer to that recv().");
 
 static PyObject *
 connection_close(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -346,8 +347,8 @@ connection_close(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     /* CloseMessage checks both; what it can't send is refused by view(). */
     PyObject *message = NULL;
-    PyObject *number = code != NULL ? Py_NewRef(code)
-                                    : PyLong_FromLong(TWS_CLOSE_NORMAL);
+    PyObject *number =
+        code != NULL ? Py_NewRef(code) : PyLong_FromLong(TWS_CLOSE_NORMAL);
     if (number != NULL) {
         message = PyObject_CallFunctionObjArgs(
             (PyObject *)conn->state->close_message_type, number, reason, NULL);

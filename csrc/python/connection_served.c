@@ -79,6 +79,11 @@ send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment)
                                            &PyTuple_GET_ITEM(frames, 0),
                                            PyTuple_GET_SIZE(frames), NULL);
     Py_DECREF(frames);
+    if (result < 0 && conn->close_message != NULL
+        && PyErr_ExceptionMatches(PyExc_OSError)) {
+        PyErr_Clear(); /* EBADF: client.sock is closed by now */
+        return raise_closed(conn);
+    }
     return result;
 }
 

@@ -20,8 +20,8 @@ struct tws_blocking {
     struct tws_assembler assembler; /* belongs to the thread that reads */
     bool amid_frame; /* `assembler` has the beginning of the frame that is
                       * being received; so has the reader's thread */
-    bool opened;                    /* onopen was called */
-    bool reported;                  /* onclose was called */
+    bool opened;     /* onopen was called */
+    bool reported;   /* onclose was called */
 };
 
 typedef struct {

@@ -124,12 +124,19 @@ send_to(ServerObject *server, ConnectionObject *conn,
         int result =
             message == NULL ? -1 : tws_served_send_message(conn, message, 0);
         Py_XDECREF(message);
-        if (result < 0
-            && PyErr_ExceptionMatches(server->state->SocketClosed)) {
+        if (result == 0) {
+            return 1;
+        }
+        if (PyErr_ExceptionMatches(server->state->SocketClosed)) {
             PyErr_Clear();
             return 0;
         }
-        return result < 0 ? -1 : 1;
+        if (PyErr_ExceptionMatches(PyExc_Exception)) {
+            /* One client's hook does not keep it from the others. */
+            tws_server_handler_failed(server, (PyObject *)conn);
+            return 0;
+        }
+        return -1;
     }
     struct tws_span bytes = {
         .data = (const char *)tws_buffer_data(&framed->bytes),

@@ -37,9 +37,8 @@ stop_for_exit(ServerObject *server)
                     TWS_SPAN("server is stopping"), server->patience);
 }
 
-/* A handler raised: tells onerror(). `client` may be None. */
-static void
-handler_failed(ServerObject *server, PyObject *client)
+void
+tws_server_handler_failed(ServerObject *server, PyObject *client)
 {
     if (!PyErr_ExceptionMatches(PyExc_Exception)) {
         stop_for_exit(server);
@@ -70,7 +69,7 @@ handled(ServerObject *server, PyObject *client, PyObject *result)
         Py_DECREF(result);
     }
     else {
-        handler_failed(server, client);
+        tws_server_handler_failed(server, client);
     }
 }
 
@@ -104,7 +103,7 @@ on_message(void *context, struct tws_client *client,
     PyObject *message = tws_connection_message(server->state, event);
     message = tws_connection_incoming((ConnectionObject *)object, message);
     if (TWS_UNLIKELY(message == NULL)) {
-        handler_failed(server, object);
+        tws_server_handler_failed(server, object);
         return;
     }
     tws_server_call(server, server->state->str_onmessage, object, message);
@@ -118,7 +117,7 @@ call_with_payload(ServerObject *server, PyObject *name,
     PyObject *payload = PyBytes_FromStringAndSize((const char *)event->data,
                                                   (Py_ssize_t)event->length);
     if (payload == NULL) {
-        handler_failed(server, client->user);
+        tws_server_handler_failed(server, client->user);
         return;
     }
     tws_server_call(server, name, client->user, payload);
@@ -173,7 +172,7 @@ call_onclose(ServerObject *server, PyObject *client, PyObject *message)
     int takes = handler == NULL ? -1 : onclose_takes_message(server, handler);
     if (takes < 0) {
         Py_XDECREF(handler);
-        handler_failed(server, client);
+        tws_server_handler_failed(server, client);
         return;
     }
     PyObject *args[3] = {NULL, client, message};
@@ -201,7 +200,7 @@ on_close(void *context, struct tws_client *client, uint16_t code,
         ws->transport.fd = -1;
     }
     if (message == NULL) {
-        handler_failed(server, object);
+        tws_server_handler_failed(server, object);
     }
     else {
         call_onclose(server, object, message);
@@ -342,7 +341,7 @@ on_request(void *context, struct tws_handshake *handshake,
         if (accept_upgrade(server, handshake, head, request) == 0) {
             return;
         }
-        handler_failed(server, Py_None);
+        tws_server_handler_failed(server, Py_None);
         status = tws_handshake_refuse(handshake, 500,
                                       "the server failed to accept this "
                                       "connection",
@@ -352,7 +351,7 @@ on_request(void *context, struct tws_handshake *handshake,
     }
     PyObject *answer = plain_answer(server, handshake, head);
     if (answer == NULL) {
-        handler_failed(server, Py_None);
+        tws_server_handler_failed(server, Py_None);
         status = tws_handshake_refuse(handshake, 500,
                                       "the server failed to answer this "
                                       "request",

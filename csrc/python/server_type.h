@@ -35,6 +35,9 @@ void tws_server_fill_handlers(ServerObject *server,
 void tws_server_call(ServerObject *server, PyObject *name, PyObject *client,
                      PyObject *argument);
 
+/* A handler or hook raised: tells onerror(). `client` may be None. */
+void tws_server_handler_failed(ServerObject *server, PyObject *client);
+
 /* server_broadcast.c */
 extern const char tws_server_broadcast_doc[];
 PyObject *tws_server_broadcast(PyObject *self, PyObject *args,

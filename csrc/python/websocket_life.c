@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 static int
@@ -358,6 +357,7 @@ tws_websocket_take_over(WebsocketObject *ws, PyObject *sock)
         goto done;
     }
     ws->timeout = timeout;
+    ws->own_v6only = true; /* or not: it is not ours to change */
     if (listening != 0) {
         ws->phase = TWS_PHASE_LISTENING;
     }
@@ -391,10 +391,10 @@ const char tws_websocket_detach_doc[] = PyDoc_STR(
     "The websocket is closed afterwards, the connection is not. The\n"
     "descriptor is in blocking mode where the timeout is None, else it is\n"
     "not, as with socket.socket.detach().\n\n"
-    "Raises RuntimeError where bytes would be lost: frames that were "
-    "received\n"
-    "but not read (call recv() until pending() is 0), or the rest of a frame\n"
-    "that is still being sent; and while another thread uses the websocket.");
+    "Raises RuntimeError where bytes would be lost: frames that were\n"
+    "received but not read (call recv() until pending() is 0), or the rest\n"
+    "of a frame that is still being sent; and while another thread uses the\n"
+    "websocket.");
 
 static bool
 holds_bytes(const WebsocketObject *ws)

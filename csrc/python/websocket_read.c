@@ -349,15 +349,14 @@ const char tws_websocket_recv_doc[] = PyDoc_STR(
     "recv($self, /)\n--\n\n"
     "Wait for the next frame and return it, a Frame.\n\n"
     "The frame has passed the recv hooks. Only the framing is checked: text\n"
-    "may be bad UTF-8, and pings and Close frames are returned, not "
+    "may be bad UTF-8, and pings and Close frames are returned, not\n"
     "answered.\n\n"
     "Raises TimeoutError, or BlockingIOError on a non-blocking websocket;\n"
-    "either way nothing is lost and the next call goes on. ProtocolError, "
-    "with\n"
-    "the close code to send, where the peer breaks the framing (RFC 6455\n"
-    "section 5.2) or a frame is larger than max_size; every further call\n"
-    "raises it again, and closing is up to the caller. SocketClosed at the\n"
-    "end of the stream. ConcurrencyError while another thread receives.");
+    "either way nothing is lost and the next call goes on. ProtocolError,\n"
+    "with the close code to send, where the peer breaks the framing (RFC\n"
+    "6455 section 5.2) or a frame is larger than max_size; every further\n"
+    "call raises it again, and closing is up to the caller. SocketClosed at\n"
+    "the end of the stream. ConcurrencyError while another thread receives.");
 
 PyObject *
 tws_websocket_recv_method(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -382,10 +381,9 @@ keep_frames(WebsocketObject *ws, PyObject *frames)
 const char tws_websocket_recvn_doc[] = PyDoc_STR(
     "recvn($self, n, /)\n--\n\n"
     "Wait for n frames and return them, a list of Frame.\n\n"
-    "The timeout bounds the whole call. As recv() otherwise; where it "
-    "raises,\n"
-    "the frames that had come already stay and are what the next calls\n"
-    "return first.");
+    "The timeout bounds the whole call. As recv() otherwise; where it\n"
+    "raises, the frames that had come already stay and are what the next\n"
+    "calls return first.");
 
 PyObject *
 tws_websocket_recvn_method(PyObject *self, PyObject *number)

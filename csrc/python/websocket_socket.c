@@ -66,9 +66,9 @@ const char tws_websocket_bind_doc[] = PyDoc_STR(
     "bind($self, address, /)\n--\n\n"
     "Give the websocket its own address: (host, port) for AF_INET and\n"
     "AF_INET6, a path for AF_UNIX.\n\n"
-    "'' as host means all addresses. '::' on an AF_INET6 websocket takes "
-    "IPv4\n"
-    "connections, too. Port 0 lets the system choose: see getsockname().\n\n"
+    "'' as host means all addresses. '::' on an AF_INET6 websocket takes\n"
+    "IPv4 connections, too, unless IPV6_V6ONLY was set. Port 0 lets the\n"
+    "system choose: see getsockname().\n\n"
     "Raises OSError as socket.socket.bind() does.");
 
 /* "::" means every address there is, so IPv4 as well. */
@@ -76,7 +76,8 @@ static int
 switch_to_dual_stack(WebsocketObject *ws, PyObject *address)
 {
     int off = 0;
-    if (!PyTuple_Check(address) || PyTuple_GET_SIZE(address) < 2) {
+    if (ws->own_v6only || !PyTuple_Check(address)
+        || PyTuple_GET_SIZE(address) < 2) {
         return 0;
     }
     PyObject *host = PyTuple_GET_ITEM(address, 0);
@@ -208,6 +209,16 @@ const char tws_websocket_setsockopt_doc[] =
               "Set a socket option to an int, bytes or None; see\n"
               "socket.socket.setsockopt().");
 
+static bool
+is_number(PyObject *object, long number)
+{
+    long value = PyLong_AsLong(object);
+    if (value == -1) {
+        PyErr_Clear();
+    }
+    return value == number;
+}
+
 PyObject *
 tws_websocket_setsockopt_method(PyObject *self, PyObject *args)
 {
@@ -215,14 +226,18 @@ tws_websocket_setsockopt_method(PyObject *self, PyObject *args)
     if (tws_websocket_check(ws, UNCLOSED, "setsockopt()") < 0) {
         return NULL;
     }
-    return delegate(ws, "setsockopt", Py_NewRef(args));
+    PyObject *result = delegate(ws, "setsockopt", Py_NewRef(args));
+    if (result != NULL && is_number(PyTuple_GET_ITEM(args, 0), IPPROTO_IPV6)
+        && is_number(PyTuple_GET_ITEM(args, 1), IPV6_V6ONLY)) {
+        ws->own_v6only = true;
+    }
+    return result;
 }
 
 const char tws_websocket_shutdown_doc[] =
     PyDoc_STR("shutdown($self, how, /)\n--\n\n"
-              "Shut down the receiving half, the sending half, or both: "
-              "socket.SHUT_RD,\n"
-              "SHUT_WR, SHUT_RDWR.\n\n"
+              "Shut down the receiving half, the sending half, or both:\n"
+              "socket.SHUT_RD, SHUT_WR, SHUT_RDWR.\n\n"
               "Sends no Close frame. Raises OSError where there is no peer.");
 
 PyObject *

@@ -3,6 +3,7 @@
 #include "python/address.h"
 #include "python/arguments.h"
 #include "python/websocket_handshake.h"
+#include "net/acceptor.h"
 
 #include <stddef.h>
 
@@ -158,6 +159,7 @@ websocket_dealloc(PyObject *self)
         PyObject_ClearWeakRefs(self);
     }
     tws_handshake_forget(ws);
+    tws_acceptor_free(ws->acceptor);
     tws_buffer_release(&ws->in);
     tws_buffer_release(&ws->partial);
     tws_buffer_release(&ws->out);
@@ -317,9 +319,7 @@ static PyGetSetDef websocket_getset[] = {
     {"timeout", timeout_get, NULL,
      PyDoc_STR("The timeout in seconds; None: no limit."), NULL},
     {"location", location_get, NULL,
-     PyDoc_STR("Path and query: what a client asks for, and what the client "
-               "asked for that accept() returned."),
-     NULL},
+     PyDoc_STR("Path and query that the client asks for."), NULL},
     AGREED(protocol, "The agreed subprotocol, or None."),
     {"extensions", extensions_get, NULL,
      PyDoc_STR("The agreed extensions, a tuple."), NULL},
@@ -344,12 +344,12 @@ const char tws_websocket_add_hook_doc[] = PyDoc_STR(
     "add_hook($self, /, send=None, recv=None, prepend=False)\n--\n\n"
     "Add functions that each frame passes which is sent or received.\n\n"
     "A hook gets a Frame and returns one, the same or another. Hooks are\n"
-    "called in the order in which they were added; with prepend the new ones\n"
-    "come first. What a hook raises comes out of send() or recv(): a frame\n"
-    "that was to be sent is not sent then, one that was received is gone.\n\n"
-    "What accept() returns has no hooks. Raises TypeError for what is "
-    "neither\n"
-    "a callable nor None.");
+    "called in the order in which they were added; with prepend the new\n"
+    "ones come first. What a hook raises comes out of send() or recv(): a\n"
+    "frame that was to be sent is not sent then, one that was received is\n"
+    "gone.\n\n"
+    "What accept() returns has no hooks. Raises TypeError for what is\n"
+    "neither a callable nor None.");
 
 PyObject *
 tws_websocket_add_hook_method(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -464,8 +464,7 @@ PyDoc_STRVAR(
     "headers          further header fields of the handshake's message: a\n"
     "                 mapping or (name, value) pairs\n"
     "max_size         bytes that a received frame may have; None: no limit\n"
-    "open_timeout     seconds for the whole opening handshake; None: no "
-    "limit\n"
+    "open_timeout     seconds for the opening handshake; None: no limit\n"
     "close_timeout    seconds to wait for a peer that was refused\n\n"
     "extensions and auth must be left empty in this version.\n\n"
     "What accept() returns has the listener's options. Raises TypeError and\n"

@@ -474,15 +474,14 @@ const char tws_websocket_send_doc[] = PyDoc_STR(
     "Each passes the send hooks first. A client masks what it sends with a\n"
     "fresh key, a server masks nothing, whatever the frame says (RFC 6455\n"
     "section 5.1).\n\n"
-    "Once the system has taken the first byte, the call owns the rest: where\n"
-    "the timeout passes, the rest is kept and goes out before anything else,\n"
-    "with the next send() or while recv() waits, and the call returns. So\n"
-    "TimeoutError and, on a non-blocking websocket, BlockingIOError mean "
-    "that\n"
-    "nothing was sent.\n\n"
-    "Raises SocketClosed where the peer is gone, TypeError for what is not a\n"
-    "Frame. Any number of threads may send at a time: the frames of one call\n"
-    "stay together.");
+    "Once the system has taken the first byte, the call owns the rest:\n"
+    "where the timeout passes, the rest is kept and goes out before\n"
+    "anything else, with the next send() or while recv() waits, and the\n"
+    "call returns. So TimeoutError and, on a non-blocking websocket,\n"
+    "BlockingIOError mean that nothing was sent.\n\n"
+    "Raises SocketClosed where the peer is gone, TypeError for what is not\n"
+    "a Frame. Any number of threads may send at a time: the frames of one\n"
+    "call stay together.");
 
 PyObject *
 tws_websocket_send_method(PyObject *self, PyObject *const *args,

@@ -72,7 +72,10 @@ TEST(a_long_reason_is_cut)
     reason.length = sizeof(driver.ending.reason);
     tws_driver_end(&driver, 1000, reason);
     CHECK_INT(driver.ending.reason_length, sizeof(driver.ending.reason));
-    reason.length--;
+    reason.length++;
+    tws_driver_end(&driver, 1000, reason);
+    CHECK_INT(driver.ending.reason_length, sizeof(driver.ending.reason));
+    reason.length -= 2;
     tws_driver_end(&driver, 1000, reason);
     CHECK_INT(driver.ending.reason_length, sizeof(driver.ending.reason) - 1);
     CHECK(memcmp(driver.ending.reason, text, reason.length) == 0);

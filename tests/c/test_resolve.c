@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MS ((uint64_t)1000000)
@@ -218,6 +219,26 @@ TEST(names_are_looked_up_in_a_thread)
     CHECK_INT(sigismember(&lookup_mask, SIGPIPE), 1);
 }
 
+/* The child holds the other end of the pipe, so that it never ends. */
+TEST(forked_child_does_not_hide_the_result)
+{
+    static const char *const answers[] = {"192.0.2.1", NULL};
+    name_answers = answers;
+    pthread_mutex_lock(&gate);
+    struct tws_resolve *resolve = begin("example.com", 80, AF_INET);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)pause();
+        _exit(0);
+    }
+    pthread_mutex_unlock(&gate);
+    await(resolve);
+    check_next(resolve, "192.0.2.1", 80);
+    tws_resolve_free(resolve);
+    CHECK_INT(kill(pid, SIGKILL), 0);
+    CHECK_INT(waitpid(pid, NULL, 0), pid);
+}
+
 TEST(look_up_may_fail)
 {
     name_error = EAI_AGAIN;
@@ -307,6 +328,7 @@ TEST(host_has_a_longest_length)
 
 RUN(T(addresses_in_figures_need_no_thread),
     T(figures_of_another_family_are_no_name),
-    T(names_are_looked_up_in_a_thread), T(look_up_may_fail),
+    T(names_are_looked_up_in_a_thread),
+    T(forked_child_does_not_hide_the_result), T(look_up_may_fail),
     T(look_up_is_left_behind), T(interrupt_ends_a_wait),
     T(host_has_a_longest_length))

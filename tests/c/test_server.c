@@ -152,11 +152,19 @@ BOTH_KINDS(a_stop_accepts_nobody)
 {
     struct fixture fixture;
     fixture_init(&fixture, kind);
+    fixture.options.open_timeout = UINT64_MAX;
+    fixture.options.close_timeout = UINT64_MAX;
     fixture_start(&fixture);
     int fd = connect_client(&fixture);
     EVENTUALLY(fixture.opened == 1);
+    int half_open = dial(&fixture);
+    give(half_open, UPGRADE_REQUEST, 50);
+    put_text(fd, "behind it"); /* so it was accepted */
+    expect_text(fd, "behind it");
     stop(&fixture, UINT64_MAX);
     expect_close(fd, 1001);
+    CHECK(read_to_end(half_open) || errno == ECONNRESET); /* at once */
+    CHECK_INT(close(half_open), 0);
     int late = dial(&fixture); /* by the kernel only */
     give(late, UPGRADE_REQUEST, sizeof(UPGRADE_REQUEST) - 1);
     pause_for(30 * MILLISECOND);
@@ -327,8 +335,8 @@ stop_at_last(struct fixture *fixture, struct tws_client *client,
 {
     (void)client;
     (void)event;
-    pause_for(300 * MILLISECOND);
-    stop(fixture, 200 * MILLISECOND);
+    pause_for(600 * MILLISECOND);
+    stop(fixture, 500 * MILLISECOND);
 }
 
 BOTH_KINDS(a_slow_handler_does_not_use_up_the_patience)
@@ -357,7 +365,7 @@ be_slow(struct fixture *fixture, struct tws_client *client,
     (void)fixture;
     (void)client;
     (void)event;
-    pause_for(300 * MILLISECOND);
+    pause_for(700 * MILLISECOND);
 }
 
 BOTH_KINDS(a_slow_handler_does_not_delay_a_deadline)
@@ -365,7 +373,7 @@ BOTH_KINDS(a_slow_handler_does_not_delay_a_deadline)
     struct fixture fixture;
     fixture_init(&fixture, kind);
     fixture.on_message = be_slow;
-    fixture.options.open_timeout = 400 * MILLISECOND;
+    fixture.options.open_timeout = 800 * MILLISECOND;
     fixture_start(&fixture);
     int fd = connect_client(&fixture);
     uint64_t began = tws_clock_now();
@@ -374,8 +382,8 @@ BOTH_KINDS(a_slow_handler_does_not_delay_a_deadline)
     put_text(fd, "work");
     EVENTUALLY(fixture.messages == 1);
     EVENTUALLY(fixture.refused == 1);
-    CHECK(milliseconds_since(began) >= 399);
-    CHECK(milliseconds_since(began) < 600);
+    CHECK(milliseconds_since(began) >= 799);
+    CHECK(milliseconds_since(began) < 1400);
     CHECK_INT(close(silent), 0);
     close_politely(fd);
     fixture_end(&fixture);

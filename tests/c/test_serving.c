@@ -513,7 +513,7 @@ close_it(struct fixture *fixture, struct tws_client *client,
     (void)fixture;
     CHECK_INT(tws_client_close(client, 1000, TWS_SPAN(""), &err), TWS_OK);
     if (event->data[0] == 's') {
-        pause_for(300 * MILLISECOND);
+        pause_for(600 * MILLISECOND);
     }
 }
 
@@ -547,7 +547,7 @@ BOTH_KINDS(the_time_to_answer_begins_when_the_handler_is_done)
     struct fixture fixture;
     fixture_init(&fixture, kind);
     fixture.on_message = close_it;
-    fixture.options.close_timeout = 200 * MILLISECOND;
+    fixture.options.close_timeout = 500 * MILLISECOND;
     fixture_start(&fixture);
     int fd = connect_client(&fixture);
     put_text(fd, "slowly");

@@ -726,6 +726,25 @@ def test_hooks_on_a_client() -> None:
         assert peer.read_frame().payload == b'<DEF>'
 
 
+def test_hook_that_raises_does_not_end_a_broadcast() -> None:
+    with EchoServer() as server:
+        peers = [RawPeer.connect(server.address) for _ in range(3)]
+        clients = [server.wait_for('open', p)[0] for p in peers]
+
+        def fail(message: twspy.Message) -> twspy.Message:
+            raise LookupError
+
+        clients[1].add_hook(send=fail)
+        assert server.broadcast('x', to=clients) == 2
+        client, error = server.wait_for('error')
+        assert client is clients[1]
+        assert isinstance(error, LookupError)
+        for peer in (peers[0], peers[2]):
+            assert peer.read_frame().payload == b'x'
+        for peer in peers:
+            peer.close()
+
+
 def test_frames_through_client_sock() -> None:
     with EchoServer() as server, RawPeer.connect(server.address) as peer:
         (client,) = server.wait_for('open')

@@ -17,10 +17,14 @@ from typing import Any
 
 import psutil
 import pytest
-import twspy
-from rawends import client_end, server_end, tcp_pair
+from rawends import client_end, server_end, tcp_pair, text_of
 from rawpeer import TEXT, RawPeer, pack, request
+
+import twspy
 from twspy import Frame
+
+# A sanitizer holds on to much of what is freed.
+SLACK = (512 if 'asan' in os.environ.get('LD_PRELOAD', '') else 2) << 20
 
 # --- the constructor ---
 
@@ -180,7 +184,7 @@ def test_tls_socket_is_refused() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     with context.wrap_socket(socket.socket()) as sock:
-        with pytest.raises(TypeError, match='SSLSocket.*before it is wrapped'):
+        with pytest.raises(TypeError, match='before it is wrapped'):
             twspy.websocket(sock)
         assert sock.fileno() >= 0
 
@@ -309,14 +313,22 @@ def test_closed_is_not_warned_about() -> None:
 
 
 def test_cycles_are_collected() -> None:
-    sock = twspy.websocket()
-    sock.me = sock  # type: ignore[attr-defined]
-    sock.add_hook(lambda frame: (sock, frame)[1])
-    sock.close()
-    gone = weakref.ref(sock)
-    del sock
+    def make(close: bool) -> weakref.ref[twspy.websocket]:
+        sock = twspy.websocket()
+        sock.me = sock  # type: ignore[attr-defined]
+        sock.add_hook(lambda frame: (sock, frame)[1])
+        if close:
+            sock.close()
+        return weakref.ref(sock)
+
+    gone = make(close=True)
     gc.collect()
     assert gone() is None
+    gone = make(close=False)
+    with pytest.warns(ResourceWarning, match='unclosed') as caught:
+        gc.collect()
+    assert gone() is None
+    assert len(caught) == 1  # the socket.socket inside says nothing
 
 
 # --- subclasses ---
@@ -394,8 +406,8 @@ def test_repr() -> None:
     assert repr(sock) == '<twspy.websocket closed>'
     for end, word in ((client_end, 'to'), (server_end, 'from')):
         sock, peer = end()
-        own = '%s:%d' % sock.getsockname()
-        other = '%s:%d' % peer.sock.getsockname()
+        own = text_of(sock.getsockname())
+        other = text_of(peer.sock.getsockname())
         assert f'{own} {word} {other}>' in repr(sock)
         sock.close()
         peer.close()
@@ -504,13 +516,13 @@ def test_idle_websockets_are_small() -> None:
         for _ in range(20):
             peer.send_frame(TEXT, bytes(500_000 // 20), mask=False)
             sock.recv()
-    assert process.memory_info().rss - before < 2 << 20
+    assert process.memory_info().rss - before < SLACK
     for sock, peer in ends:
         sock.close()
         peer.close()
 
 
-def test_a_million_bytes_a_thousand_times() -> None:
+def test_many_frames_leave_nothing_behind() -> None:
     sock, peer = client_end()
     process = psutil.Process()
     with sock, peer:
@@ -520,4 +532,4 @@ def test_a_million_bytes_a_thousand_times() -> None:
                 before = process.memory_info().rss
             peer.send(wire)
             assert len(sock.recvn(100)) == 100
-        assert process.memory_info().rss - before < 2 << 20
+        assert process.memory_info().rss - before < SLACK

@@ -15,8 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
-import twspy
+from rawends import text_of
 from rawpeer import TEXT, RawPeer, pack, request
+
+import twspy
 from twspy import Frame
 
 
@@ -183,8 +185,9 @@ def test_empty_host_is_all_of_ipv4() -> None:
             with RawPeer.open((host, port)) as peer:
                 peer.send(request())
                 with listener.accept() as client:
-                    text = '%s:%d' % client.getpeername()
-                    assert text.startswith('127.0.0.')
+                    assert client.getpeername() == peer.sock.getsockname()
+                    # As the documented examples show it.
+                    assert '%s:%d' % client.getpeername()  # noqa: UP031
 
 
 def test_double_colon_is_dual_stack() -> None:
@@ -198,6 +201,17 @@ def test_double_colon_is_dual_stack() -> None:
                     assert address == client.getpeername()
                     assert len(address) == 4
                     assert host in address[0]
+
+
+def test_double_colon_leaves_the_choice_to_the_program() -> None:
+    with twspy.websocket(family=socket.AF_INET6) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(('::', 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            RawPeer.open(('127.0.0.1', port))
+        RawPeer.open(('::1', port)).close()
 
 
 def test_unix_socket(tmp_path: Path) -> None:
@@ -256,7 +270,7 @@ def test_bad_request(
         assert head['connection'].lower().startswith('close')
         assert len(body) > 10
         (message,) = refusals(caplog)
-        assert '%s:%d' % bad.sock.getsockname() in message
+        assert text_of(bad.sock.getsockname()) in message
         assert str(expected) in message
 
 
@@ -636,4 +650,6 @@ def test_many_connections_leave_nothing_behind(
     fds, memory = process.num_fds(), process.memory_info().rss
     serve(400)
     assert process.num_fds() <= fds + 4  # who lingers may lag behind
-    assert process.memory_info().rss - memory < 2 << 20
+    sanitized = 'asan' in os.environ.get('LD_PRELOAD', '')
+    slack = (512 if sanitized else 2) << 20  # it holds on to what is freed
+    assert process.memory_info().rss - memory < slack

@@ -15,10 +15,11 @@ from typing import Any
 
 import psutil
 import pytest
-import twspy
 from conftest import find_program
 from rawends import answer, read_request, tcp_pair
-from rawpeer import TEXT, RawPeer, pack, request
+from rawpeer import TEXT, RawPeer, pack
+
+import twspy
 from twspy import Frame, HandshakeError
 
 
@@ -206,7 +207,7 @@ def test_handshake_over_tcp_with_ourselves() -> None:
 
 
 def test_refusal_with_a_body(server: Server) -> None:
-    body = 'no, thank you\n'.encode()
+    body = b'no, thank you\n'
     server.say(
         b'HTTP/1.1 403 Forbidden\r\nX-Why: a\r\nX-Why: b\r\n'
         b'Content-Length: %d\r\n\r\n' % len(body) + body + b'not part of it'
@@ -266,7 +267,7 @@ def test_wrong_101(server: Server, name: str) -> None:
     server.welcome(**WRONG[name])
     error = refused(twspy.websocket(protocols=['a', 'b']), server)
     assert error.status == 101
-    assert list(WRONG[name].values())[0][:5] in str(error)
+    assert next(iter(WRONG[name].values()))[:5] in str(error)
 
 
 @pytest.mark.parametrize(
@@ -590,149 +591,6 @@ def test_failures_leave_nothing_behind(server: Server) -> None:
     for _ in range(30):
         fail()
     assert process.num_fds() == before
-
-
-# --- handshake() ---
-
-
-def in_thread(function: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=function)
-    thread.start()
-    return thread
-
-
-def test_upgrade_of_both_ends() -> None:
-    one, two = tcp_pair()
-    client = twspy.websocket(one, location='/x', protocols=['a'])
-    server = twspy.websocket(two, protocols=['a'])
-    assert one.fileno() == two.fileno() == -1
-    with client, server:
-        thread = in_thread(lambda: server.handshake(server=True))
-        client.handshake()
-        thread.join()
-        assert server.location == '/x'
-        assert client.protocol == server.protocol == 'a'
-        assert server.request.headers['host'] == '%s:%d' % client.getpeername()
-        client.send(Frame(TEXT, 'x'))
-        assert server.recv().payload == b'x'
-        server.send(Frame(TEXT, 'y'))
-        assert client.recv().payload == b'y'
-        with pytest.raises(TypeError, match='unpack'):
-            iter(server)
-
-
-@pytest.mark.parametrize(
-    'host', ['example.com', 'example.com:8000', '[::1]:1']
-)
-def test_host_of_an_upgrade(host: str) -> None:
-    one, two = socket.socketpair()
-    with twspy.websocket(one) as sock, RawPeer(two) as peer:
-        sock.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            sock.handshake(host=host)
-        _, head = read_request(peer)
-        assert head['host'] == host
-
-
-def test_host_of_a_unix_socket() -> None:
-    one, two = socket.socketpair()
-    with twspy.websocket(one) as sock, RawPeer(two) as peer:
-        sock.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            sock.handshake()
-        assert read_request(peer)[1]['host'] == 'localhost'
-
-
-@pytest.mark.parametrize('host', ['a b', 'a\r\nX: y', 'a/b', 'höst', ''])
-def test_bad_host(host: str) -> None:
-    one, two = socket.socketpair()
-    with twspy.websocket(one) as sock, two:
-        with pytest.raises(ValueError, match='host'):
-            sock.handshake(host=host)
-        with pytest.raises(TypeError, match='host'):
-            sock.handshake(host=1)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize('kind', [bytes, bytearray, memoryview])
-@pytest.mark.parametrize('cut', [0, 1, 50, 10_000])
-def test_initial_bytes_of_a_request(kind: Any, cut: int) -> None:
-    one, two = socket.socketpair()
-    wire = request('/x') + pack(TEXT, b'early')
-    with twspy.websocket(one) as sock, RawPeer(two) as peer:
-        peer.send(wire[cut:])
-        sock.handshake(server=True, initial=kind(wire[:cut]))
-        assert sock.location == '/x'
-        assert sock.recv().payload == b'early'
-        assert peer.read_head()[0] == 101
-
-
-def test_server_refuses() -> None:
-    one, two = socket.socketpair()
-    with twspy.websocket(one, locations=['/a']) as sock, RawPeer(two) as peer:
-        peer.send(request('/b'))
-        peer.sock.shutdown(socket.SHUT_WR)
-        with pytest.raises(HandshakeError) as caught:
-            sock.handshake(server=True)
-        assert caught.value.status == 404
-        assert '/b' in str(caught.value)
-        assert peer.read_answer()[0] == 404
-        assert sock.fileno() == -1
-
-
-@pytest.mark.parametrize(
-    ('wire', 'status'),
-    [(b'nonsense\r\n\r\n', 400), (b'GET / HTTP/1.1\r\nHost: x\r\n\r\n', 426)],
-)
-def test_refusal_lingers_for_a_moment(wire: bytes, status: int) -> None:
-    one, two = socket.socketpair()
-    with twspy.websocket(one, close_timeout=0.2) as sock, RawPeer(two) as peer:
-        peer.send(wire)
-        start = time.monotonic()
-        with pytest.raises(HandshakeError) as caught:
-            sock.handshake(server=True)
-        assert 0.15 < time.monotonic() - start < 5
-        assert caught.value.status == status
-        assert peer.read_answer()[0] == status
-
-
-def test_peer_that_breaks_off() -> None:
-    one, two = socket.socketpair()
-    with twspy.websocket(one) as sock:
-        two.send(request()[:50])
-        two.close()
-        with pytest.raises(HandshakeError, match='complete') as caught:
-            sock.handshake(server=True)
-        assert caught.value.status is None
-
-
-@pytest.mark.parametrize('server', [False, True])
-def test_handshake_times_out(server: bool) -> None:
-    one, two = socket.socketpair()
-    with twspy.websocket(one, open_timeout=0.1) as sock, two:
-        with pytest.raises(TimeoutError, match='timed out'):
-            sock.handshake(server=server)
-        assert sock.fileno() == -1
-
-
-def test_server_side_without_blocking() -> None:
-    one, two = socket.socketpair()
-    wire = request()
-    with twspy.websocket(one) as sock, RawPeer(two) as peer:
-        sock.setblocking(False)
-        for i in range(0, len(wire), 20):
-            with pytest.raises(BlockingIOError) as caught:
-                sock.handshake(server=True)
-            assert caught.value.errno == errno.EAGAIN
-            peer.send(wire[i : i + 20])
-        sock.handshake(server=True)
-        assert peer.read_head()[0] == 101
-
-
-def test_handshake_without_a_connection() -> None:
-    with twspy.websocket() as sock:
-        with pytest.raises(OSError) as caught:
-            sock.handshake()
-        assert caught.value.errno == errno.ENOTCONN
 
 
 def test_connect_of_a_connected_one() -> None:

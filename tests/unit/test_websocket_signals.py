@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
-import twspy
 from rawends import client_end
 from rawpeer import TEXT, RawPeer, pack
+
+import twspy
 from twspy import Frame
 
 
@@ -70,7 +71,7 @@ def test_recvn(alarm: Callable[[float], None]) -> None:
 def test_send(alarm: Callable[[float], None]) -> None:
     sock, peer = client_end(pair=socket.socketpair)
     with sock, peer:
-        payload = random.Random(1).randbytes(8 << 20)
+        payload = random.Random(1).randbytes(1 << 20)
         sock.settimeout(None)
         # Part of the frame is out: the rest is kept.
         interrupted(alarm, lambda: sock.send(Frame(TEXT, payload)))
@@ -94,12 +95,12 @@ def test_send_that_waits_for_another_thread(
     sock, peer = client_end(pair=socket.socketpair)
     with sock, peer:
         sock.settimeout(None)
-        large = Frame(TEXT, bytes(8 << 20))
+        large = Frame(TEXT, bytes(1 << 20))
         thread = threading.Thread(target=lambda: sock.send(large))
         thread.start()
         time.sleep(0.1)
         interrupted(alarm, lambda: sock.send(Frame(TEXT, 'x')))
-        assert len(peer.read_frame().payload) == 8 << 20
+        assert len(peer.read_frame().payload) == 1 << 20
         thread.join()
         sock.send(Frame(TEXT, 'y'))
         assert peer.read_frame().payload == b'y'
@@ -161,7 +162,7 @@ def test_timeout_error_of_a_handler_is_not_ours() -> None:
             sock.settimeout(None)
             signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(TimeoutError, match='from the handler'):
-                sock.send(Frame(TEXT, bytes(8 << 20)))
+                sock.send(Frame(TEXT, bytes(1 << 20)))
             signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(TimeoutError, match='from the handler'):
                 sock.recv()
