@@ -35,12 +35,13 @@ class Loop(Protocol):
 class Runner:
     """Runs one loop once.
 
-    patience: seconds a stop waits for clients and for a running handler.
+    patience: seconds a stop waits for clients and for a running handler;
+    None: as long as it takes.
     close: called on the loop's thread when it is over.
     """
 
     def __init__(
-        self, name: str, patience: float, close: Callable[[], None]
+        self, name: str, patience: float | None, close: Callable[[], None]
     ) -> None:
         self.name = name
         self.patience = patience
@@ -106,7 +107,7 @@ class Runner:
 
     def join(self) -> None:
         """Wait for the loop to end; say so where a handler never returns."""
-        limit = self.patience + 1.0
+        limit = None if self.patience is None else self.patience + 1.0
         if not self.done.wait(limit):
             logger.warning(
                 'a handler has not returned within %s s of the stop: leaving '
@@ -141,7 +142,7 @@ class Runner:
         # wakes run().
         self._ask_to_stop(self.patience)
 
-    def _ask_to_stop(self, patience: float) -> None:
+    def _ask_to_stop(self, patience: float | None) -> None:
         if self.loop is not None:
             self.loop._loop_stop(1001, _STOPPING, patience)
 
@@ -181,4 +182,7 @@ def _handling_signals(
 @atexit.register
 def _stop_running() -> None:
     for runner in list(_running):
-        runner.stop()
+        try:
+            runner.stop()
+        except Exception:
+            logger.exception('%s failed while it stopped', runner.name)

@@ -32,7 +32,7 @@ class Server(_Loop):
     configured, it writes to standard error.
 
     max_join_time: seconds that a stop waits for clients to answer the Close
-    frame, and for running handlers.
+    frame, and for running handlers; None: as long as it takes.
 
     options: `protocols` (subprotocols it speaks), `trusted_origins`
     (`'same-origin'` or a list of origins; empty: every web page may connect),
@@ -46,7 +46,7 @@ class Server(_Loop):
         address: tuple[str, int],
         loglevel: int | str = logging.INFO,
         ssl_args: None = None,
-        max_join_time: float = 2.0,
+        max_join_time: float | None = 2.0,
         **options: Any,
     ) -> None:
         if ssl_args is not None:
@@ -72,7 +72,7 @@ class Server(_Loop):
         return self._bound
 
     @property
-    def max_join_time(self) -> float:
+    def max_join_time(self) -> float | None:
         """Seconds that a stop waits for clients and running handlers."""
         return self._runner.patience
 

@@ -20,73 +20,82 @@ unix_path(const struct tws_address *address)
     return PyUnicode_DecodeFSDefaultAndSize(sun->sun_path, (Py_ssize_t)length);
 }
 
+/* The numeric host and the port of an IPv4 or IPv6 address; -1 with OSError
+ * for any other family. */
+static int
+host_and_port(const struct tws_address *address, char host[INET6_ADDRSTRLEN],
+              int *port)
+{
+    int family = address->storage.ss_family;
+    const void *number;
+    if (family == AF_INET) {
+        const struct sockaddr_in *sin =
+            (const struct sockaddr_in *)&address->storage;
+        number = &sin->sin_addr;
+        *port = ntohs(sin->sin_port);
+    }
+    else if (family == AF_INET6) {
+        const struct sockaddr_in6 *sin =
+            (const struct sockaddr_in6 *)&address->storage;
+        number = &sin->sin6_addr;
+        *port = ntohs(sin->sin6_port);
+    }
+    else {
+        PyErr_Format(PyExc_OSError,
+                     "address family is %d, expected AF_INET, AF_INET6 or "
+                     "AF_UNIX",
+                     family);
+        return -1;
+    }
+    if (inet_ntop(family, number, host, INET6_ADDRSTRLEN) == NULL) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return 0;
+}
+
 PyObject *
 tws_address_object(const struct tws_address *address)
 {
     char host[INET6_ADDRSTRLEN];
-    switch (address->storage.ss_family) {
-    case AF_INET: {
-        const struct sockaddr_in *sin =
-            (const struct sockaddr_in *)&address->storage;
-        if (inet_ntop(AF_INET, &sin->sin_addr, host, sizeof(host)) == NULL) {
-            return PyErr_SetFromErrno(PyExc_OSError);
-        }
-        return Py_BuildValue("(si)", host, (int)ntohs(sin->sin_port));
-    }
-    case AF_INET6: {
-        const struct sockaddr_in6 *sin =
-            (const struct sockaddr_in6 *)&address->storage;
-        if (inet_ntop(AF_INET6, &sin->sin6_addr, host, sizeof(host)) == NULL) {
-            return PyErr_SetFromErrno(PyExc_OSError);
-        }
-        return Py_BuildValue("(siII)", host, (int)ntohs(sin->sin6_port),
-                             (unsigned)ntohl(sin->sin6_flowinfo),
-                             (unsigned)sin->sin6_scope_id);
-    }
-    case AF_UNIX:
+    int port;
+    if (address->storage.ss_family == AF_UNIX) {
         return unix_path(address);
-    default:
-        PyErr_Format(PyExc_OSError,
-                     "address family is %d, expected AF_INET, AF_INET6 or "
-                     "AF_UNIX",
-                     (int)address->storage.ss_family);
+    }
+    if (host_and_port(address, host, &port) < 0) {
         return NULL;
     }
+    if (address->storage.ss_family == AF_INET) {
+        return Py_BuildValue("(si)", host, port);
+    }
+    const struct sockaddr_in6 *sin =
+        (const struct sockaddr_in6 *)&address->storage;
+    return Py_BuildValue("(siII)", host, port,
+                         (unsigned)ntohl(sin->sin6_flowinfo),
+                         (unsigned)sin->sin6_scope_id);
 }
 
 PyObject *
 tws_address_text(const struct tws_address *address)
 {
     char host[INET6_ADDRSTRLEN];
-    switch (address->storage.ss_family) {
-    case AF_INET: {
-        const struct sockaddr_in *sin =
-            (const struct sockaddr_in *)&address->storage;
-        if (inet_ntop(AF_INET, &sin->sin_addr, host, sizeof(host)) == NULL) {
-            return PyErr_SetFromErrno(PyExc_OSError);
+    int port;
+    if (address->storage.ss_family != AF_UNIX) {
+        if (host_and_port(address, host, &port) < 0) {
+            return NULL;
         }
-        return PyUnicode_FromFormat("%s:%d", host, (int)ntohs(sin->sin_port));
+        return PyUnicode_FromFormat(
+            address->storage.ss_family == AF_INET ? "%s:%d" : "[%s]:%d", host,
+            port);
     }
-    case AF_INET6: {
-        const struct sockaddr_in6 *sin =
-            (const struct sockaddr_in6 *)&address->storage;
-        if (inet_ntop(AF_INET6, &sin->sin6_addr, host, sizeof(host)) == NULL) {
-            return PyErr_SetFromErrno(PyExc_OSError);
-        }
-        return PyUnicode_FromFormat("[%s]:%d", host,
-                                    (int)ntohs(sin->sin6_port));
+    PyObject *path = unix_path(address);
+    if (path != NULL && PyObject_Size(path) == 0) {
+        Py_SETREF(path, PyUnicode_FromString("unix"));
     }
-    default: {
-        PyObject *path = unix_path(address);
-        if (path != NULL && PyObject_Size(path) == 0) {
-            Py_SETREF(path, PyUnicode_FromString("unix"));
-        }
-        if (path != NULL && PyBytes_Check(path)) {
-            Py_SETREF(path, PyObject_Repr(path));
-        }
-        return path;
+    if (path != NULL && PyBytes_Check(path)) {
+        Py_SETREF(path, PyObject_Repr(path));
     }
-    }
+    return path;
 }
 
 int
