@@ -43,12 +43,12 @@ ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thr
 	@$(CORE) SANITIZE=$(SANITIZE) tests
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 $$(tools/find_python.sh) \
-	  tools/run_ctests.py $$($(CORE) SANITIZE=$(SANITIZE) names)
+	  tools/run_ctests.py --jobs $(JOBS) $$($(CORE) SANITIZE=$(SANITIZE) names)
 
 valgrind: packages-dev ## run the C tests under valgrind
 	@$(CORE) SANITIZE= tests
-	@$$(tools/find_python.sh) tools/run_ctests.py --timeout 600 --wrap \
-	  'valgrind -q --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
+	@$$(tools/find_python.sh) tools/run_ctests.py --jobs $(JOBS) --timeout 600 --wrap \
+	  'valgrind -q --suppressions=tools/valgrind.supp --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
 	  $$($(CORE) SANITIZE= names)
 
 tsan: packages-dev ## run the C tests with the thread sanitizer

@@ -1,6 +1,6 @@
 """Runs C test programs and adds up their results.
 
-usage: run_ctests.py [--wrap COMMAND] [--timeout SECONDS] PROGRAM...
+usage: run_ctests.py [--wrap COMMAND] [--timeout SECONDS] [--jobs N] PROGRAM...
 
 A program ends with a line "N passed, N failed" and status 0 if none failed.
 One that crashes, hangs, says nothing or contradicts its status counts as one
@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 RESULT = re.compile(r'^(\d+) passed, (\d+) failed$')
 
@@ -48,13 +49,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Runs C test programs.')
     parser.add_argument('--wrap', default='', help='command to run them with')
     parser.add_argument('--timeout', type=float, default=300)
+    parser.add_argument('--jobs', type=int, default=1)
     parser.add_argument('programs', nargs='*')
     options = parser.parse_args()
+    wrap = shlex.split(options.wrap)
+
+    def start(program: str) -> tuple[int, int, str]:
+        return run([*wrap, os.path.abspath(program)], options.timeout)
+
     passed = failed = 0
-    for program in options.programs:
-        # A failure printed by the program comes before its result here.
-        command = [*shlex.split(options.wrap), os.path.abspath(program)]
-        ok, bad, problem = run(command, options.timeout)
+    pool = ThreadPoolExecutor(options.jobs)
+    results = pool.map(start, options.programs)
+    for program, (ok, bad, problem) in zip(
+        options.programs, results, strict=True
+    ):
         name = os.path.basename(program)
         print(f'{name}: {ok} passed, {bad} failed', flush=True)
         if problem:

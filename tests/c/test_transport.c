@@ -156,7 +156,7 @@ TEST(closed_descriptor_is_an_error)
 {
     struct tws_transport transport;
     struct tws_error err;
-    uint8_t data[1];
+    uint8_t data[1] = {0};
     size_t got;
     tws_transport_plain(&transport, -1);
     CHECK_INT(tws_read(&transport, data, 1, &got, &err), TWS_OS);
