@@ -40,7 +40,8 @@ struct tws_client {
     bool in_todo;
 
     /* The driver's own. */
-    bool shut; /* the peer was told of the end */
+    bool shut;       /* the peer was told of the end */
+    size_t lingered; /* bytes read and thrown away after the end */
     struct tws_frame_reader reader;
     struct tws_assembler assembler;
     struct tws_buffer unread; /* received but not parsed yet, while the send

@@ -89,7 +89,8 @@ size_t tws_server_count(struct tws_server *server);
 /* Within handlers->request. */
 const struct tws_address *
 tws_handshake_peer(const struct tws_handshake *handshake);
-/* The request's head as it was received, borrowed. */
+/* The request's head as it was received; borrowed, and to be asked for before
+ * the handshake is accepted or refused. */
 struct tws_span tws_handshake_head(const struct tws_handshake *handshake,
                                    const struct tws_http_head *head);
 /* `user` moves to the client, or back by `discard`. On failure it stays the

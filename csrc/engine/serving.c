@@ -114,8 +114,12 @@ set_deadline(struct tws_server *server, struct tws_client *client,
     }
 }
 
+/* Enough for what is in flight when a client is over, large messages too;
+ * more is not worth our time. */
+enum { LINGER_MAX = 16 * 1024 * 1024 };
+
 /* Reads away what a finished client still sends (see linger() in
- * net/opening.c). True: the peer has ended, too. */
+ * net/opening.c). True: the peer has ended, too, or sends without end. */
 static bool
 drain(struct tws_server *server, struct tws_client *client)
 {
@@ -129,6 +133,10 @@ drain(struct tws_server *server, struct tws_client *client)
             return false;
         }
         if (status != TWS_OK) {
+            return true;
+        }
+        client->lingered += got;
+        if (client->lingered > LINGER_MAX) {
             return true;
         }
     }

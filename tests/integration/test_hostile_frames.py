@@ -264,3 +264,15 @@ def test_peer_vanishes_within_a_frame(server: EchoServer, size: int) -> None:
     assert reason
     with RawPeer.connect(server.address) as other:
         other.echo()
+
+
+def test_flood_behind_the_close_is_cut_off_in_bytes() -> None:
+    """A peer that sends without end does not keep its connection until the
+    close timeout."""
+    with EchoServer(close_timeout=60) as server:
+        with RawPeer.connect(server.address) as peer:
+            peer.send(pack(TEXT, b'hi', mask=False))
+            block = bytes(1 << 20)
+            with pytest.raises(ConnectionError):
+                for _ in range(100):
+                    peer.send(block)
