@@ -107,18 +107,6 @@ tws_blocking_set_over(ConnectionObject *conn, uint16_t code,
     return 0;
 }
 
-PyObject *
-tws_blocking_raise_closed(ConnectionObject *conn)
-{
-    CloseMessageObject *message = (CloseMessageObject *)conn->close_message;
-    PyObject *error = PyObject_CallFunction(
-        conn->state->SocketClosed, "iO", (int)message->code, message->reason);
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
-    }
-    return NULL;
-}
-
 /* Both Close frames have passed, or ours is the last word: lets the peer
  * read what was sent, waits for its end of the stream, and closes. A reset
  * must not overtake our Close frame (RFC 6455 §7.1.1). Keeps a pending
@@ -178,7 +166,7 @@ tws_blocking_judge_closed(ConnectionObject *conn)
     if (tws_blocking_set_over(conn, TWS_CLOSE_ABNORMAL,
                               TWS_SPAN("the websocket was closed"))
         == 0) {
-        (void)tws_blocking_raise_closed(conn);
+        (void)tws_connection_raise_closed(conn);
     }
     return true;
 }
@@ -196,7 +184,7 @@ may_send(ConnectionObject *conn)
     uint16_t code = blocking->session.sent_code;
     pthread_mutex_unlock(&blocking->lock);
     if (over) {
-        (void)tws_blocking_raise_closed(conn);
+        (void)tws_connection_raise_closed(conn);
         return false;
     }
     if (!open) {

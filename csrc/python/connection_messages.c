@@ -151,3 +151,15 @@ tws_connection_set_peer(ConnectionObject *conn, const struct tws_address *peer)
     memcpy(conn->peer, peer, size);
     return 0;
 }
+
+PyObject *
+tws_connection_raise_closed(ConnectionObject *conn)
+{
+    CloseMessageObject *message = (CloseMessageObject *)conn->close_message;
+    PyObject *error = PyObject_CallFunction(
+        conn->state->SocketClosed, "iO", (int)message->code, message->reason);
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+    return NULL;
+}

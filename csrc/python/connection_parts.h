@@ -23,9 +23,6 @@ int tws_blocking_set_over(ConnectionObject *conn, uint16_t code,
  * SocketClosed in its place and returns true. */
 bool tws_blocking_judge_closed(ConnectionObject *conn);
 
-/* SocketClosed, for a connection that is over. NULL. */
-PyObject *tws_blocking_raise_closed(ConnectionObject *conn);
-
 /* Both Close frames have passed, or ours is the last word: lets the peer
  * read what was sent, waits for its end of the stream, and closes. A reset
  * must not overtake our Close frame (RFC 6455 7.1.1). Keeps a pending

@@ -242,7 +242,7 @@ next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
     WebsocketObject *ws = websocket_of(conn);
     int result;
     if (tws_blocking_is_over(conn)) {
-        (void)tws_blocking_raise_closed(conn);
+        (void)tws_connection_raise_closed(conn);
         return -1;
     }
     in->object = NULL;
@@ -261,7 +261,7 @@ next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
         if (lose(conn, TWS_SPAN("peer ended the connection without a Close "
                                 "frame"))
             == 0) {
-            (void)tws_blocking_raise_closed(conn);
+            (void)tws_connection_raise_closed(conn);
         }
         return -1;
     }
@@ -297,7 +297,7 @@ await_other_close(ConnectionObject *conn, const struct tws_deadline *deadline)
         return NULL;
     }
     PyThread_release_lock(conn->blocking->done);
-    return tws_blocking_raise_closed(conn);
+    return tws_connection_raise_closed(conn);
 }
 
 PyObject *
@@ -322,7 +322,7 @@ tws_blocking_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
         case TWS_EVENT_BINARY:
             return tws_connection_incoming(conn, in.object);
         case TWS_EVENT_CLOSE:
-            return tws_blocking_raise_closed(conn);
+            return tws_connection_raise_closed(conn);
         case TWS_EVENT_PING:
             status = tws_connection_call(conn, state->str_onping, in.object);
             break;

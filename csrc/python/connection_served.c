@@ -38,16 +38,12 @@ tws_served_new(struct tws_state *state, PyObject *server,
 static int
 raise_closed(ConnectionObject *conn)
 {
-    CloseMessageObject *message = (CloseMessageObject *)conn->close_message;
-    if (message == NULL) {
+    if (conn->close_message != NULL) {
+        (void)tws_connection_raise_closed(conn);
+    }
+    else {
         (void)tws_raise_closed(conn->state, TWS_CLOSE_ABNORMAL,
                                TWS_SPAN("the closing handshake has begun"));
-        return -1;
-    }
-    PyObject *error = PyObject_CallFunction(
-        conn->state->SocketClosed, "iO", (int)message->code, message->reason);
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
     }
     return -1;
 }

@@ -67,11 +67,14 @@ PyObject *tws_connection_frames(PyObject *message, size_t fragment);
 int tws_connection_call(ConnectionObject *conn, PyObject *name,
                         PyObject *argument);
 
+/* SocketClosed, for a connection that is over (close_message is set). NULL. */
+PyObject *tws_connection_raise_closed(ConnectionObject *conn);
+
 /* Keeps a copy of the peer's address; -1 with MemoryError. */
 int tws_connection_set_peer(ConnectionObject *conn,
                             const struct tws_address *peer);
 
-/* connection_blocking.c ------------------------------------------------ */
+/* connection_blocking.c, connection_receive.c --------------------------- */
 
 int tws_blocking_init(ConnectionObject *conn, WebsocketObject *ws);
 void tws_blocking_free(struct tws_blocking *blocking);

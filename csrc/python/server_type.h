@@ -1,5 +1,5 @@
 /* The C half of `Server`: owns the loop, calls the handlers. Threads,
- * signals and logging are in twspy/server.py. */
+ * signals and logging are in twspy/_runner.py and twspy/server.py. */
 #ifndef TWS_PYTHON_SERVER_TYPE_H
 #define TWS_PYTHON_SERVER_TYPE_H
 

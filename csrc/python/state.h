@@ -18,20 +18,8 @@
     X(onpong)                                                                 \
     X(onerror)                                                                \
     X(onrequest)                                                              \
-    X(send)                                                                   \
-    X(recv)                                                                   \
-    X(payload)                                                                \
-    X(detach)                                                                 \
-    X(fileno)                                                                 \
-    X(family)                                                                 \
-    X(type)                                                                   \
-    X(proto)                                                                  \
     X(loads)                                                                  \
-    X(code)                                                                   \
-    X(reason)                                                                 \
-    X(status)                                                                 \
-    X(headers)                                                                \
-    X(body)
+    X(code)
 
 /* Classes and functions defined in Python, by the module they come from. */
 #define TWS_IMPORTS(X)                                                        \
