@@ -1,6 +1,7 @@
 #include "loop/poller.h"
 
 #include "loop/poller_backend.h"
+#include "loop/timers.h"
 #include "loop/wakeup.h"
 
 #include <errno.h>
@@ -12,6 +13,16 @@ struct tws_poller {
     void *state;              /* owned; of the back end */
     struct tws_wakeup wakeup; /* its address is the data it is watched by */
 };
+
+uint64_t
+tws_poller_time_left(uint64_t deadline)
+{
+    if (deadline == 0 || deadline == UINT64_MAX) {
+        return deadline;
+    }
+    uint64_t now = tws_clock_now();
+    return deadline > now ? deadline - now : 0;
+}
 
 int
 tws_poller_milliseconds(uint64_t timeout_ns)
@@ -119,16 +130,16 @@ take_wakeup(struct tws_poller *poller, struct tws_ready *ready, size_t count)
 }
 
 enum tws_status
-tws_poller_wait(struct tws_poller *poller, uint64_t timeout_ns,
+tws_poller_wait(struct tws_poller *poller, uint64_t deadline,
                 struct tws_ready *ready, size_t capacity, size_t *count,
-                struct tws_error *err)
+                bool *due, struct tws_error *err)
 {
     if (capacity == 0) {
         return tws_error_os(err, EINVAL, "tws_poller_wait");
     }
     size_t got = 0;
-    enum tws_status status = poller->backend->wait(poller->state, timeout_ns,
-                                                   ready, capacity, &got, err);
+    enum tws_status status = poller->backend->wait(
+        poller->state, deadline, ready, capacity, &got, due, err);
     if (status == TWS_OK) {
         *count = take_wakeup(poller, ready, got);
     }

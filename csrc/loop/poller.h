@@ -43,13 +43,26 @@ enum tws_status tws_poller_modify(struct tws_poller *poller, int fd,
 enum tws_status tws_poller_remove(struct tws_poller *poller, int fd,
                                   struct tws_error *err);
 
-/* Waits until something is ready, the poller is woken or `timeout_ns` is
- * over (0: looks only; UINT64_MAX: no limit). TWS_OK with *count entries of
- * `ready` filled (0 after a time-out, a wake-up or a signal). One thread at
- * a time. */
-enum tws_status tws_poller_wait(struct tws_poller *poller, uint64_t timeout_ns,
+/* Waits until something is ready, the poller is woken or `deadline` is over:
+ * nanoseconds of tws_clock_now() (loop/timers.h). One in the past returns at
+ * once with what is ready; 0: looks only; UINT64_MAX: no limit. TWS_OK with
+ * *count entries of `ready` filled (0 at the deadline, after a wake-up or a
+ * signal) and *due set. One thread at a time.
+ *
+ * *due is true where the deadline may be over: time to read the clock and run
+ * the timers. A deadline that was over when the wait began is due when it
+ * ends, however much else is ready, unless the kernel's timer is late (by
+ * microseconds) or has found no place in `ready`; both are made up for by the
+ * waits that follow, looks included. It may also be true too early: a
+ * deadline of a wait before that has moved later since still ends one wait,
+ * with nothing if nothing else is ready, and a look by poll() is always due.
+ *
+ * With epoll, a wait whose deadline is the same as before, or later, costs
+ * one system call and does not read the clock. */
+enum tws_status tws_poller_wait(struct tws_poller *poller, uint64_t deadline,
                                 struct tws_ready *ready, size_t capacity,
-                                size_t *count, struct tws_error *err);
+                                size_t *count, bool *due,
+                                struct tws_error *err);
 
 /* Ends the wait under way, or else the next one, at once. Any thread, and a
  * signal handler. */

@@ -4,7 +4,6 @@
  * held against the set as it is now. */
 #include "loop/poller_backend.h"
 
-#include "loop/timers.h"
 #include "loop/wakeup.h"
 
 #include <assert.h>
@@ -361,28 +360,12 @@ report_lock_held(struct poll_state *state, size_t marked,
     return count;
 }
 
-static uint64_t
-time_left(uint64_t deadline)
-{
-    if (deadline == UINT64_MAX) {
-        return UINT64_MAX;
-    }
-    uint64_t now = tws_clock_now();
-    return deadline > now ? deadline - now : 0;
-}
-
 static enum tws_status
-wait_poll(void *opaque, uint64_t timeout_ns, struct tws_ready *ready,
-          size_t capacity, size_t *count, struct tws_error *err)
+wait_poll(void *opaque, uint64_t deadline, struct tws_ready *ready,
+          size_t capacity, size_t *count, bool *due, struct tws_error *err)
 {
     struct poll_state *state = opaque;
-    uint64_t deadline = UINT64_MAX;
-    if (timeout_ns != 0 && timeout_ns != UINT64_MAX) {
-        uint64_t now = tws_clock_now();
-        deadline =
-            timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
-    }
-    uint64_t left = timeout_ns;
+    uint64_t left = tws_poller_time_left(deadline);
     size_t reported = 0;
     bool interrupted = false;
     while (true) {
@@ -406,12 +389,13 @@ wait_poll(void *opaque, uint64_t timeout_ns, struct tws_ready *ready,
         if (reported > 0 || left == 0) {
             break;
         }
-        left = time_left(deadline);
+        left = tws_poller_time_left(deadline);
         if (left == 0) {
             break;
         }
     }
     *count = reported;
+    *due = left == 0;
     return TWS_OK;
 }
 

@@ -104,17 +104,44 @@ take_off(struct tws_poller *poller, int fd)
     CHECK_INT(tws_poller_remove(poller, fd, &err), TWS_OK);
 }
 
+/* The deadline that many nanoseconds from now. */
+static inline uint64_t
+from_now(uint64_t ns)
+{
+    return tws_clock_now() + ns;
+}
+
 static inline size_t
-wait_for(struct tws_poller *poller, uint64_t timeout_ns,
-         struct tws_ready *ready, size_t capacity)
+wait_until(struct tws_poller *poller, uint64_t deadline,
+           struct tws_ready *ready, size_t capacity, bool *due)
 {
     struct tws_error err;
     size_t count = 0;
     CHECK_INT(
-        tws_poller_wait(poller, timeout_ns, ready, capacity, &count, &err),
+        tws_poller_wait(poller, deadline, ready, capacity, &count, due, &err),
         TWS_OK);
     CHECK(count <= capacity);
     return count;
+}
+
+/* Where it does not matter whether the deadline is over. */
+static inline size_t
+wait_for(struct tws_poller *poller, uint64_t deadline, struct tws_ready *ready,
+         size_t capacity)
+{
+    bool due = false;
+    return wait_until(poller, deadline, ready, capacity, &due);
+}
+
+/* Expects that the wait ends at this deadline and no sooner, with nothing. */
+static inline void
+expect_end(struct tws_poller *poller, uint64_t deadline)
+{
+    struct tws_ready ready[1];
+    bool due = false;
+    CHECK_INT(wait_until(poller, deadline, ready, 1, &due), 0);
+    CHECK(tws_clock_now() >= deadline);
+    CHECK(due);
 }
 
 /* Looks for what is ready and expects exactly this one, or nothing where
@@ -143,11 +170,12 @@ pause_for(uint64_t ns)
 /* One wait in a thread of its own. */
 struct waiter {
     struct tws_poller *poller;
-    uint64_t timeout_ns;
+    uint64_t deadline;
     pthread_t thread;
     enum tws_status status;
     struct tws_ready ready[8];
     size_t count;
+    bool due;
     uint64_t began;
     uint64_t ended;
 };
@@ -158,9 +186,9 @@ waiter_main(void *argument)
     struct waiter *waiter = argument;
     struct tws_error err;
     waiter->began = tws_clock_now();
-    waiter->status =
-        tws_poller_wait(waiter->poller, waiter->timeout_ns, waiter->ready,
-                        TWS_ARRAY_SIZE(waiter->ready), &waiter->count, &err);
+    waiter->status = tws_poller_wait(
+        waiter->poller, waiter->deadline, waiter->ready,
+        TWS_ARRAY_SIZE(waiter->ready), &waiter->count, &waiter->due, &err);
     waiter->ended = tws_clock_now();
     return NULL;
 }
@@ -169,11 +197,11 @@ waiter_main(void *argument)
  * is not, so that a slow machine weakens it at most. */
 static inline void
 waiter_start(struct waiter *waiter, struct tws_poller *poller,
-             uint64_t timeout_ns)
+             uint64_t deadline)
 {
     *waiter = (struct waiter){
         .poller = poller,
-        .timeout_ns = timeout_ns,
+        .deadline = deadline,
         .status = TWS_AGAIN,
         .count = 99,
     };

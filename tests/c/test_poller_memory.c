@@ -55,6 +55,7 @@ survives(int left, const int *fds)
     void *state = NULL;
     bool failed = false;
     size_t count = 77;
+    bool due = false;
     allocations_left = left;
     if (poll_backend->open(&state, &err) != TWS_OK) {
         CHECK_INT(err.status, TWS_NOMEM);
@@ -76,13 +77,15 @@ survives(int left, const int *fds)
                 TWS_OK);
         }
     }
-    if (poll_backend->wait(state, 0, ready, WATCHED, &count, &err) != TWS_OK) {
+    if (poll_backend->wait(state, 0, ready, WATCHED, &count, &due, &err)
+        != TWS_OK) {
         failed = true;
         CHECK_INT(err.status, TWS_NOMEM);
         CHECK_INT(count, 77);
         allocations_left = -1;
-        CHECK_INT(poll_backend->wait(state, 0, ready, WATCHED, &count, &err),
-                  TWS_OK);
+        CHECK_INT(
+            poll_backend->wait(state, 0, ready, WATCHED, &count, &due, &err),
+            TWS_OK);
     }
     CHECK_INT(count, WATCHED);
     poll_backend->close(state);
