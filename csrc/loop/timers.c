@@ -27,63 +27,86 @@ tws_timers_release(struct tws_timers *timers)
 }
 
 static bool
-is_earlier(const struct tws_timer *a, const struct tws_timer *b)
+is_earlier(const struct tws_timer_entry *a, const struct tws_timer_entry *b)
 {
     TWS_TIMERS_COMPARED();
     return a->deadline < b->deadline;
 }
 
-/* Positions count from 1: those below `position` are at twice it and the one
- * behind. */
-static void
-place(struct tws_timers *timers, struct tws_timer *timer, size_t position)
+/* Positions count from 1: those below `position` are WIDTH of them, beginning
+ * here. Wide, as each step writes into another timer's memory. */
+enum { WIDTH = 4 };
+
+static size_t
+first_below(size_t position)
 {
-    timers->heap[position - 1] = timer;
-    timer->position = position;
+    return (position - 1) * WIDTH + 2;
 }
 
-/* Puts `timer` into the free position or, while those above it are later,
+static size_t
+above(size_t position)
+{
+    return (position - 2) / WIDTH + 1;
+}
+
+static void
+place(struct tws_timers *timers, const struct tws_timer_entry *entry,
+      size_t position)
+{
+    timers->heap[position - 1] = *entry;
+    entry->timer->position = position;
+}
+
+/* Puts the entry into the free position or, while those above it are later,
  * nearer to the top. */
 static void
-sift_up(struct tws_timers *timers, struct tws_timer *timer, size_t position)
+sift_up(struct tws_timers *timers, const struct tws_timer_entry *entry,
+        size_t position)
 {
     while (position > 1) {
-        struct tws_timer *above = timers->heap[position / 2 - 1];
-        if (!is_earlier(timer, above)) {
+        struct tws_timer_entry *up = &timers->heap[above(position) - 1];
+        if (!is_earlier(entry, up)) {
             break;
         }
-        place(timers, above, position);
-        position /= 2;
+        place(timers, up, position);
+        position = above(position);
     }
-    place(timers, timer, position);
+    place(timers, entry, position);
 }
 
 static void
-sift_down(struct tws_timers *timers, struct tws_timer *timer, size_t position)
+sift_down(struct tws_timers *timers, const struct tws_timer_entry *entry,
+          size_t position)
 {
-    while (position <= timers->count / 2) {
-        size_t below = position * 2;
-        if (below < timers->count
-            && is_earlier(timers->heap[below], timers->heap[below - 1])) {
-            below++;
+    while (first_below(position) <= timers->count) {
+        size_t first = first_below(position);
+        size_t earliest = first;
+        for (size_t i = first + 1; i < first + WIDTH && i <= timers->count;
+             i++) {
+            if (is_earlier(&timers->heap[i - 1],
+                           &timers->heap[earliest - 1])) {
+                earliest = i;
+            }
         }
-        if (!is_earlier(timers->heap[below - 1], timer)) {
+        if (!is_earlier(&timers->heap[earliest - 1], entry)) {
             break;
         }
-        place(timers, timers->heap[below - 1], position);
-        position = below;
+        place(timers, &timers->heap[earliest - 1], position);
+        position = earliest;
     }
-    place(timers, timer, position);
+    place(timers, entry, position);
 }
 
 static void
-sift(struct tws_timers *timers, struct tws_timer *timer, size_t position)
+sift(struct tws_timers *timers, const struct tws_timer_entry *entry,
+     size_t position)
 {
-    if (position > 1 && is_earlier(timer, timers->heap[position / 2 - 1])) {
-        sift_up(timers, timer, position);
+    if (position > 1
+        && is_earlier(entry, &timers->heap[above(position) - 1])) {
+        sift_up(timers, entry, position);
     }
     else {
-        sift_down(timers, timer, position);
+        sift_down(timers, entry, position);
     }
 }
 
@@ -98,7 +121,7 @@ grow(struct tws_timers *timers)
     }
     size_t capacity =
         timers->capacity == 0 ? FIRST_CAPACITY : timers->capacity * 2;
-    struct tws_timer **heap =
+    struct tws_timer_entry *heap =
         realloc(timers->heap, capacity * sizeof(heap[0]));
     if (heap == NULL) {
         return false;
@@ -112,17 +135,16 @@ enum tws_status
 tws_timers_set(struct tws_timers *timers, struct tws_timer *timer,
                uint64_t deadline)
 {
+    struct tws_timer_entry entry = {.deadline = deadline, .timer = timer};
     if (timer->position != 0) {
-        timer->deadline = deadline;
-        sift(timers, timer, timer->position);
+        sift(timers, &entry, timer->position);
         return TWS_OK;
     }
     if (!grow(timers)) {
         return TWS_NOMEM;
     }
-    timer->deadline = deadline;
     timers->count++;
-    sift_up(timers, timer, timers->count);
+    sift_up(timers, &entry, timers->count);
     return TWS_OK;
 }
 
@@ -134,26 +156,26 @@ tws_timers_cancel(struct tws_timers *timers, struct tws_timer *timer)
         return;
     }
     timer->position = 0;
-    struct tws_timer *last = timers->heap[timers->count - 1];
+    struct tws_timer_entry last = timers->heap[timers->count - 1];
     timers->count--;
-    if (last != timer) {
-        sift(timers, last, position);
+    if (last.timer != timer) {
+        sift(timers, &last, position);
     }
 }
 
 uint64_t
 tws_timers_next(const struct tws_timers *timers)
 {
-    return timers->count == 0 ? UINT64_MAX : timers->heap[0]->deadline;
+    return timers->count == 0 ? UINT64_MAX : timers->heap[0].deadline;
 }
 
 struct tws_timer *
 tws_timers_pop(struct tws_timers *timers, uint64_t now)
 {
-    if (timers->count == 0 || timers->heap[0]->deadline > now) {
+    if (timers->count == 0 || timers->heap[0].deadline > now) {
         return NULL;
     }
-    struct tws_timer *timer = timers->heap[0];
+    struct tws_timer *timer = timers->heap[0].timer;
     tws_timers_cancel(timers, timer);
     return timer;
 }

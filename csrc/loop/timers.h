@@ -1,4 +1,4 @@
-/* Deadlines: a binary heap of timers that live inside other structs. Setting
+/* Deadlines: a heap of timers that live inside other structs. Setting
  * and cancelling cost O(log n). Not thread-safe. */
 #ifndef TWS_LOOP_TIMERS_H
 #define TWS_LOOP_TIMERS_H
@@ -7,13 +7,17 @@
 
 /* A zeroed struct is a timer that is not set. */
 struct tws_timer {
-    uint64_t deadline; /* nanoseconds of tws_clock_now() */
-    size_t position;   /* in the heap, counted from 1; 0: not set */
+    size_t position; /* in the heap, counted from 1; 0: not set */
+};
+
+struct tws_timer_entry {
+    uint64_t deadline;       /* nanoseconds of tws_clock_now() */
+    struct tws_timer *timer; /* borrowed */
 };
 
 /* A zeroed struct has no timers. */
 struct tws_timers {
-    struct tws_timer **heap; /* owned array of borrowed timers */
+    struct tws_timer_entry *heap; /* owned */
     size_t count;
     size_t capacity;
 };
