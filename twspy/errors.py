@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
 
 __all__ = [
     'ConcurrencyError',
@@ -33,6 +34,17 @@ _MEANINGS = {
     1014: 'bad gateway',
     1015: 'TLS failure',
 }
+# What a SocketClosed may know beside code, reason and detail, and what stands
+# there where it does not.
+_UNKNOWN = {
+    'ended_by': None,
+    'sent': None,
+    'received': None,
+    'errno': None,
+    'unsent': 0,
+    'ping_age': None,
+}
+_EndedBy = Literal['peer', 'us', 'network', 'limit', 'keepalive']
 
 
 class WebSocketError(Exception):
@@ -92,10 +104,21 @@ class ProtocolError(WebSocketError, ValueError):
 class SocketClosed(WebSocketError, ConnectionError):
     """The connection is closed.
 
-    code    the close code, 1006 where no Close frame came (RFC 6455
-            section 7.1.5)
-    reason  the words that came with it, may be empty
-    detail  what this end knows about the cause, may be empty
+    code      the close code, 1006 where no Close frame came (RFC 6455
+              section 7.1.5)
+    reason    the words that came with it, or what is known of the cause
+    detail    all of what follows in one line for a person, may be empty
+    ended_by  who ended it: 'peer', 'us', 'network', 'limit' (the peer broke
+              a rule or a limit) or 'keepalive' (the peer did not answer a
+              ping in time); None where that is not known
+    sent      (code, reason) of the Close frame that this end sent, None
+              where it sent none; code 1005 stands for one without a code
+    received  the same of the peer's Close frame
+    errno     the system's error that ended it, as in the module errno, or
+              None
+    unsent    bytes that were to be sent and that the system did not take
+    ping_age  seconds that the last ping had not been answered for; None
+              where it was, and where there was none
     """
 
     __module__ = 'twspy'
@@ -103,19 +126,50 @@ class SocketClosed(WebSocketError, ConnectionError):
     code: int
     reason: str
     detail: str
+    ended_by: _EndedBy | None
+    sent: tuple[int, str] | None
+    received: tuple[int, str] | None
+    errno: int | None
+    unsent: int
+    ping_age: float | None
 
     def __init__(
-        self, code: int = 1006, reason: str = '', detail: str = ''
+        self,
+        code: int = 1006,
+        reason: str = '',
+        detail: str = '',
+        *,
+        ended_by: _EndedBy | None = None,
+        sent: tuple[int, str] | None = None,
+        received: tuple[int, str] | None = None,
+        errno: int | None = None,
+        unsent: int = 0,
+        ping_age: float | None = None,
     ) -> None:
         super().__init__()
         self.code = code
         self.reason = reason
         self.detail = detail
+        self.ended_by = ended_by
+        self.sent = sent
+        self.received = received
+        self.errno = errno
+        self.unsent = unsent
+        self.ping_age = ping_age
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()], dict[str, Any]]:
+        # OSError keeps its errno outside of the attributes.
+        return type(self), (), {**vars(self), 'errno': self.errno}
 
     def __str__(self) -> str:
+        meaning = _MEANINGS.get(self.code)
+        if self.ended_by is not None and self.detail:
+            # It begins with who, the code and the reason.
+            what = f' ({meaning})' if meaning else ''
+            return f'connection closed{what}: {self.detail}'
         text = f'connection closed: {self.code}'
-        if self.code in _MEANINGS:
-            text += f' ({_MEANINGS[self.code]})'
+        if meaning:
+            text += f' ({meaning})'
         if self.reason:
             text += f': {self.reason}'
         if self.detail:
@@ -128,6 +182,10 @@ class SocketClosed(WebSocketError, ConnectionError):
             values.append(repr(self.reason))
         if self.detail:
             values.append(repr(self.detail))
+        for name, unknown in _UNKNOWN.items():
+            value = getattr(self, name)
+            if value != unknown:
+                values.append(f'{name}={value!r}')
         return f'{type(self).__name__}({", ".join(values)})'
 
 

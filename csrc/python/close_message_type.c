@@ -141,6 +141,7 @@ tws_close_message_make(struct tws_state *state, uint16_t code,
     self->message.payload = payload;
     self->message.opcode = TWS_OPCODE_CLOSE;
     self->reason = text;
+    self->ending = NULL;
     self->code = code;
     return (PyObject *)self;
 }
@@ -178,6 +179,7 @@ close_message_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     Py_XDECREF(self->message.payload);
     Py_XDECREF(self->reason);
+    PyMem_Free(self->ending);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -186,25 +188,32 @@ static PyObject *
 close_message_repr(PyObject *op)
 {
     const CloseMessageObject *self = (const CloseMessageObject *)op;
+    PyObject *text = NULL;
+    PyObject *words = NULL;
     PyObject *name = PyType_GetName(Py_TYPE(op));
     if (name == NULL) {
         return NULL;
     }
-    PyObject *text;
     if (self->reason == NULL) {
         text = PyUnicode_FromFormat("<%U unset>", name);
+        goto done;
     }
-    else if (PyUnicode_GetLength(self->reason) == 0) {
-        text = PyUnicode_FromFormat("<%U %d>", name, (int)self->code);
+    words = PyUnicode_GetLength(self->reason) == 0
+                ? PyUnicode_FromStringAndSize(NULL, 0)
+                : tws_value_repr(self->reason);
+    if (words == NULL) {
+        goto done;
     }
-    else {
-        PyObject *reason = tws_value_repr(self->reason);
-        text = reason == NULL ? NULL
-                              : PyUnicode_FromFormat("<%U %d %U>", name,
-                                                     (int)self->code, reason);
-        Py_XDECREF(reason);
-    }
+    const struct tws_ending *ending = self->ending;
+    text = PyUnicode_FromFormat(
+        "<%U %d%s%U%s%s>", name, (int)self->code,
+        PyUnicode_GetLength(words) > 0 ? " " : "", words,
+        ending == NULL ? "" : ", ended by ",
+        ending == NULL ? ""
+                       : tws_ended_by_name((enum tws_ended_by)ending->by));
+done:
     Py_DECREF(name);
+    Py_XDECREF(words);
     return text;
 }
 
@@ -218,13 +227,54 @@ close_message_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (tws_value_check_set(op, self->message.opcode) < 0) {
         return NULL;
     }
-    return tws_value_reduce(
+    PyObject *plain = tws_value_reduce(
         op, Py_BuildValue("(iO)", (int)self->code, self->reason));
+    if (plain == NULL || self->ending == NULL) {
+        return plain;
+    }
+    /* The state of a subclass, where there is one, is its __dict__. */
+    PyObject *attributes =
+        PyTuple_GET_SIZE(plain) > 2 ? PyTuple_GET_ITEM(plain, 2) : Py_None;
+    PyObject *result = Py_BuildValue(
+        "(OO(NO))", PyTuple_GET_ITEM(plain, 0), PyTuple_GET_ITEM(plain, 1),
+        tws_close_message_facts(self->ending), attributes);
+    Py_DECREF(plain);
+    return result;
+}
+
+PyDoc_STRVAR(close_message_setstate_doc,
+             "__setstate__($self, state, /)\n--\n\n"
+             "Support for pickle and copy.");
+
+static PyObject *
+close_message_setstate(PyObject *op, PyObject *state)
+{
+    PyObject *attributes = state;
+    PyObject *facts = NULL;
+    if (PyTuple_Check(state)) {
+        if (!PyArg_ParseTuple(state, "O!O:__setstate__", &PyTuple_Type, &facts,
+                              &attributes)
+            || tws_close_message_restore((CloseMessageObject *)op, facts)
+                   < 0) {
+            return NULL;
+        }
+    }
+    if (attributes != Py_None) {
+        PyObject *own = PyObject_GetAttrString(op, "__dict__");
+        int result = own == NULL ? -1 : PyDict_Update(own, attributes);
+        Py_XDECREF(own);
+        if (result < 0) {
+            return NULL;
+        }
+    }
+    return Py_NewRef(Py_None);
 }
 
 static PyMethodDef close_message_methods[] = {
     {"__reduce__", close_message_reduce, METH_NOARGS,
      close_message_reduce_doc},
+    {"__setstate__", close_message_setstate, METH_O,
+     close_message_setstate_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -246,6 +296,9 @@ PyDoc_STRVAR(
     "        1006 and 1015 can be held as well but not sent: they tell that\n"
     "        no code came, that no Close frame came, and that TLS failed.\n"
     "reason  str of at most 123 bytes in UTF-8\n\n"
+    "The one that onclose() gets tells how the connection ended as well: who\n"
+    "ended it, both Close frames, the system's error, what was not sent.\n"
+    "Those never count where messages are compared.\n\n"
     "Raises ValueError for any other code, for a reason that is too long and\n"
     "for one with code 1005.");
 
@@ -254,6 +307,7 @@ static PyType_Slot close_message_slots[] = {
     {Py_tp_dealloc, close_message_dealloc},
     {Py_tp_methods, close_message_methods},
     {Py_tp_members, close_message_members},
+    {Py_tp_getset, tws_close_message_getset},
     {Py_tp_repr, close_message_repr},
     {0, NULL},
 };

@@ -4,12 +4,12 @@
 #include "python/address.h"
 #include "python/errors.h"
 #include "python/message_type.h"
+#include "loop/timers.h"
 
 #include <limits.h>
 
 enum {
-    DRAIN_MAX = 1 << 20, /* bytes thrown away after the closing handshake */
-    COPY_MAX = 4096,     /* a server's larger payloads are not copied */
+    COPY_MAX = 4096, /* a server's larger payloads are not copied */
 };
 
 int
@@ -28,6 +28,7 @@ tws_blocking_init(ConnectionObject *conn, WebsocketObject *ws)
         goto fail;
     }
     (void)PyThread_acquire_lock(blocking->done, NOWAIT_LOCK);
+    tws_ending_clear(&blocking->ending);
     if (tws_address_of_peer(ws->transport.fd, &peer) < 0) {
         /* Gone already; the first recv() will tell. */
         PyErr_Clear();
@@ -64,88 +65,7 @@ tws_blocking_free(struct tws_blocking *blocking)
     PyMem_Free(blocking);
 }
 
-/* The end ---------------------------------------------------------------- */
-
-bool
-tws_blocking_is_over(ConnectionObject *conn)
-{
-    pthread_mutex_lock(&conn->blocking->lock);
-    bool over = conn->blocking->over;
-    pthread_mutex_unlock(&conn->blocking->lock);
-    return over;
-}
-
-/* Notes how the connection ended; the first to do so wins. Keeps a pending
- * exception. */
-int
-tws_blocking_set_over(ConnectionObject *conn, uint16_t code,
-                      struct tws_span reason)
-{
-    struct tws_blocking *blocking = conn->blocking;
-    PyObject *pending = PyErr_GetRaisedException();
-    PyObject *message = tws_close_message_make(conn->state, code, reason);
-    if (message == NULL) {
-        Py_XDECREF(pending);
-        return -1;
-    }
-    pthread_mutex_lock(&blocking->lock);
-    bool first = !blocking->over;
-    blocking->over = true;
-    if (first) {
-        PyObject *none = conn->close_message;
-        conn->close_message = message;
-        message = none;
-    }
-    pthread_mutex_unlock(&blocking->lock);
-    if (first) {
-        PyThread_release_lock(blocking->done);
-    }
-    Py_XDECREF(message);
-    if (pending != NULL) {
-        PyErr_SetRaisedException(pending);
-    }
-    return 0;
-}
-
-/* Both Close frames have passed, or ours is the last word: lets the peer
- * read what was sent, waits for its end of the stream, and closes. A reset
- * must not overtake our Close frame (RFC 6455 §7.1.1). Keeps a pending
- * exception; -1 where a signal handler raised. */
-int
-tws_blocking_linger_and_close(ConnectionObject *conn,
-                              const struct tws_deadline *deadline)
-{
-    WebsocketObject *ws = websocket_of(conn);
-    PyObject *pending = PyErr_GetRaisedException();
-    size_t drained = 0;
-    int result = 0;
-    if (tws_websocket_begin_read(ws) == 0) {
-        tws_websocket_end_writing(ws);
-        int more = 1;
-        while (more > 0 && drained < DRAIN_MAX) {
-            size_t got;
-            tws_buffer_release(&ws->in);
-            more = tws_websocket_fill(ws, NULL, 0, deadline, &got);
-            drained += more > 0 ? got : 0;
-        }
-        if (more < 0 && PyErr_ExceptionMatches(PyExc_OSError)) {
-            PyErr_Clear(); /* its time is over, or it was reset */
-        }
-        tws_websocket_end_read(ws);
-    }
-    else {
-        PyErr_Clear(); /* the thread that reads meets the end itself */
-    }
-    tws_websocket_close(ws);
-    if (PyErr_Occurred() != NULL) {
-        Py_XDECREF(pending);
-        result = -1;
-    }
-    else if (pending != NULL) {
-        PyErr_SetRaisedException(pending);
-    }
-    return result;
-}
+/* Sending ---------------------------------------------------------------- */
 
 struct tws_deadline
 tws_blocking_close_deadline(ConnectionObject *conn)
@@ -154,45 +74,43 @@ tws_blocking_close_deadline(ConnectionObject *conn)
     return tws_deadline_after(timeout == 0 ? 1 : timeout);
 }
 
-bool
-tws_blocking_judge_closed(ConnectionObject *conn)
-{
-    if (websocket_of(conn)->phase != TWS_PHASE_CLOSED
-        || !PyErr_ExceptionMatches(PyExc_OSError)
-        || PyErr_ExceptionMatches(conn->state->WebSocketError)) {
-        return false;
-    }
-    PyErr_Clear();
-    if (tws_blocking_set_over(conn, TWS_CLOSE_ABNORMAL,
-                              TWS_SPAN("the websocket was closed"))
-        == 0) {
-        (void)tws_connection_raise_closed(conn);
-    }
-    return true;
-}
-
-/* Sending ---------------------------------------------------------------- */
-
 /* True while messages may be sent; else SocketClosed. */
 static bool
 may_send(ConnectionObject *conn)
 {
     struct tws_blocking *blocking = conn->blocking;
+    struct tws_ending ending;
     pthread_mutex_lock(&blocking->lock);
     bool over = blocking->over;
     bool open = tws_session_open(&blocking->session);
-    uint16_t code = blocking->session.sent_code;
     pthread_mutex_unlock(&blocking->lock);
-    if (over) {
-        (void)tws_connection_raise_closed(conn);
-        return false;
+    if (!over && open) {
+        return true;
     }
-    if (!open) {
-        (void)tws_raise_closed(conn->state, code,
-                               TWS_SPAN("the closing handshake has begun"));
-        return false;
+    tws_blocking_read_ending(conn, &ending);
+    if (!over) {
+        ending.by =
+            ending.received_code != 0 ? TWS_ENDED_BY_PEER : TWS_ENDED_BY_US;
+        tws_ending_set_reason(&ending, ending.sent_code,
+                              TWS_SPAN("the closing handshake has begun"));
     }
-    return true;
+    (void)tws_raise_closed_ending(conn->state, &ending);
+    return false;
+}
+
+/* So that the end can tell since when it is not answered. Noted before it is
+ * sent: another thread may receive the answer at once. */
+static void
+note_ping(ConnectionObject *conn, struct tws_span payload)
+{
+    struct tws_blocking *blocking = conn->blocking;
+    pthread_mutex_lock(&blocking->lock);
+    blocking->ping_at = tws_clock_now();
+    blocking->ping_length = (uint8_t)payload.length;
+    if (payload.length > 0) {
+        memcpy(blocking->ping_payload, payload.data, payload.length);
+    }
+    pthread_mutex_unlock(&blocking->lock);
 }
 
 /* Through the websocket's own send(), so that its hooks see each frame. */
@@ -265,6 +183,17 @@ pack_message(WebsocketObject *ws, uint8_t opcode, struct tws_span payload,
     return 0;
 }
 
+/* A message was not sent. */
+static void
+forget_ping(ConnectionObject *conn, PyObject *message)
+{
+    if (((const MessageObject *)message)->opcode == TWS_OPCODE_PING) {
+        pthread_mutex_lock(&conn->blocking->lock);
+        conn->blocking->ping_at = 0;
+        pthread_mutex_unlock(&conn->blocking->lock);
+    }
+}
+
 static int
 send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
              const struct tws_deadline *deadline)
@@ -272,8 +201,7 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
     WebsocketObject *ws = websocket_of(conn);
     uint8_t opcode;
     struct tws_span payload;
-    if (!may_send(conn)
-        || tws_message_view(conn->state, message, &opcode, &payload) < 0) {
+    if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
         return -1;
     }
     if (opcode == TWS_OPCODE_CLOSE) {
@@ -285,6 +213,9 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
     }
     if (tws_opcode_is_control(opcode)) {
         fragment = 0; /* never in fragments (RFC 6455 5.5) */
+    }
+    if (opcode == TWS_OPCODE_PING) {
+        note_ping(conn, payload);
     }
     if (ws->send_hooks != NULL) {
         return send_as_frames(conn, message, fragment, deadline);
@@ -320,9 +251,13 @@ int
 tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
                   const struct tws_deadline *deadline)
 {
+    if (!may_send(conn)) {
+        return -1;
+    }
     int result = send_message(conn, message, fragment, deadline);
     if (result < 0) {
-        (void)tws_blocking_judge_closed(conn);
+        forget_ping(conn, message);
+        tws_blocking_judge_writing(conn);
     }
     return result;
 }
@@ -339,6 +274,7 @@ tws_blocking_ping(ConnectionObject *conn, struct tws_span payload)
     }
     tws_control_pack(&control, TWS_OPCODE_PING, (const uint8_t *)payload.data,
                      payload.length, key);
+    note_ping(conn, payload);
     return tws_websocket_send_control(ws, &control, true);
 }
 
@@ -356,6 +292,9 @@ tws_blocking_send_close(ConnectionObject *conn, uint16_t code,
     }
     pthread_mutex_lock(&conn->blocking->lock);
     tws_session_close(&conn->blocking->session, code, reason, key, &control);
+    if (control.length > 0) {
+        tws_ending_set_sent(&conn->blocking->ending, code, reason);
+    }
     pthread_mutex_unlock(&conn->blocking->lock);
     if (control.length == 0) {
         return 0;

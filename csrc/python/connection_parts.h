@@ -1,5 +1,5 @@
-/* What connection_blocking.c (its end, sending) and connection_receive.c
- * share: the Connection over a websocket of its own. */
+/* What connection_blocking.c (sending), connection_receive.c and
+ * connection_ending.c share: the Connection over a websocket of its own. */
 #ifndef TWS_PYTHON_CONNECTION_PARTS_H
 #define TWS_PYTHON_CONNECTION_PARTS_H
 
@@ -11,17 +11,24 @@ websocket_of(ConnectionObject *conn)
     return (WebsocketObject *)conn->sock;
 }
 
+/* connection_ending.c --------------------------------------------------- */
+
 bool tws_blocking_is_over(ConnectionObject *conn);
 
-/* Notes how the connection ended; the first to do so wins. Keeps a pending
- * exception; -1 with another one. */
-int tws_blocking_set_over(ConnectionObject *conn, uint16_t code,
-                          struct tws_span reason);
+/* What is known so far of how the connection ended, or would end now. */
+void tws_blocking_read_ending(ConnectionObject *conn,
+                              struct tws_ending *ending);
 
-/* Where the pending exception is an OSError for the only reason that the
- * websocket was closed, by whomever: notes that the connection is over, puts
- * SocketClosed in its place and returns true. */
-bool tws_blocking_judge_closed(ConnectionObject *conn);
+/* Notes how the connection ended; the first to do so wins. The stream is
+ * still to be closed. */
+void tws_blocking_set_over(ConnectionObject *conn, enum tws_ended_by by,
+                           uint16_t code, struct tws_span reason,
+                           int sys_errno);
+
+/* Closes the stream; the first time that the connection is over, notes what
+ * was left unsent and tells the log. Keeps a pending exception; -1 with what
+ * is no Exception from a handler of the log. */
+int tws_blocking_close_stream(ConnectionObject *conn);
 
 /* Both Close frames have passed, or ours is the last word: lets the peer
  * read what was sent, waits for its end of the stream, and closes. A reset
@@ -29,6 +36,29 @@ bool tws_blocking_judge_closed(ConnectionObject *conn);
  * exception; -1 where a signal handler raised. */
 int tws_blocking_linger_and_close(ConnectionObject *conn,
                                   const struct tws_deadline *deadline);
+
+/* The stream has ended without a Close frame, or with an error: notes that
+ * the connection is over, for `reason` (empty: it has ended) unless more is
+ * known, and closes. No exception may be pending. -1 as
+ * tws_blocking_close_stream(). */
+int tws_blocking_lose(ConnectionObject *conn, int sys_errno,
+                      struct tws_span reason);
+
+/* Where the pending exception is an OSError for the only reason that the
+ * websocket was closed, by whomever: notes that the connection is over, puts
+ * SocketClosed in its place and returns true. */
+bool tws_blocking_judge_closed(ConnectionObject *conn);
+
+/* The pending exception is the OSError that ended the stream: notes it and
+ * closes. SocketClosed then tells all that is known; others stay. */
+void tws_blocking_judge_reading(ConnectionObject *conn);
+
+/* The pending exception is of a send() that failed: SocketClosed then tells
+ * all that is known; others stay. The end is left to recv(), as the peer may
+ * have sent something before. */
+void tws_blocking_judge_writing(ConnectionObject *conn);
+
+/* connection_blocking.c -------------------------------------------------- */
 
 /* After close_timeout from now. */
 struct tws_deadline tws_blocking_close_deadline(ConnectionObject *conn);

@@ -4,12 +4,30 @@
 
 #include "python/errors.h"
 #include "python/frame_type.h"
+#include "python/message_type.h"
 
 /* What the stream brought. */
 struct incoming {
     enum tws_event_type type;
     PyObject *object; /* owned: Message, bytes of a ping or pong, or NULL */
 };
+
+/* With the lock held: what the end will be told by. */
+static void
+note_event(struct tws_blocking *blocking, const struct tws_event *event,
+           bool answered)
+{
+    if (event->type == TWS_EVENT_PONG && event->length == blocking->ping_length
+        && memcmp(event->data, blocking->ping_payload, event->length) == 0) {
+        blocking->ping_at = 0;
+    }
+    if (event->type == TWS_EVENT_CLOSE) {
+        tws_ending_set_received(&blocking->ending, event->code, event->reason);
+        if (answered) {
+            tws_ending_set_sent(&blocking->ending, event->code, TWS_SPAN(""));
+        }
+    }
+}
 
 /* Takes note of an event, answers it, and makes an object of it. 1: *in is
  * set; 0: nothing for the program; -1 with an exception. */
@@ -26,8 +44,10 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
         return -1;
     }
     pthread_mutex_lock(&conn->blocking->lock);
+    bool ours_first = conn->blocking->session.sent_code != 0;
     bool concerns =
         tws_session_take(&conn->blocking->session, event, key, &reply);
+    note_event(conn->blocking, event, !ours_first);
     pthread_mutex_unlock(&conn->blocking->lock);
     if (reply.length > 0
         && tws_websocket_send_control(ws, &reply,
@@ -51,8 +71,10 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
         break;
     case TWS_EVENT_CLOSE:
         in->object = NULL;
-        return tws_blocking_set_over(conn, event->code, event->reason) < 0 ? -1
-                                                                           : 1;
+        tws_blocking_set_over(conn,
+                              ours_first ? TWS_ENDED_BY_US : TWS_ENDED_BY_PEER,
+                              event->code, event->reason, 0);
+        return 1;
     }
     return in->object == NULL ? -1 : 1;
 }
@@ -64,22 +86,15 @@ fail(ConnectionObject *conn, const struct tws_error *err)
     struct tws_span reason = {.data = err->reason,
                               .length = strlen(err->reason)};
     uint16_t code = err->close_code != 0 ? err->close_code : TWS_CLOSE_UNABLE;
-    if (tws_blocking_send_close(conn, code, reason) < 0
-        || tws_blocking_set_over(conn, code, reason) < 0) {
+    if (tws_blocking_send_close(conn, code, reason) < 0) {
         return -1;
     }
+    tws_blocking_set_over(conn,
+                          err->status == TWS_PROTOCOL ? TWS_ENDED_BY_LIMIT
+                                                      : TWS_ENDED_BY_US,
+                          code, reason, 0);
     (void)tws_raise(conn->state, err);
     return -1;
-}
-
-/* The stream ended without a Close frame, or reading it failed (an exception
- * is pending then and stays). */
-static int
-lose(ConnectionObject *conn, struct tws_span reason)
-{
-    int result = tws_blocking_set_over(conn, TWS_CLOSE_ABNORMAL, reason);
-    tws_websocket_close(websocket_of(conn));
-    return result;
 }
 
 /* Reads until there is an event; returns as take_event(). */
@@ -211,7 +226,8 @@ judge_failure(ConnectionObject *conn)
         if (data != NULL && number > 0) {
             struct tws_span reason = {.data = data, .length = (size_t)length};
             (void)tws_blocking_send_close(conn, (uint16_t)number, reason);
-            (void)tws_blocking_set_over(conn, (uint16_t)number, reason);
+            tws_blocking_set_over(conn, TWS_ENDED_BY_LIMIT, (uint16_t)number,
+                                  reason, 0);
         }
         Py_XDECREF(code);
         Py_XDECREF(text);
@@ -219,17 +235,7 @@ judge_failure(ConnectionObject *conn)
         return;
     }
     if (PyErr_ExceptionMatches(PyExc_OSError)) {
-        PyObject *error = PyErr_GetRaisedException();
-        PyObject *text = PyObject_Str(error);
-        Py_ssize_t length = 0;
-        const char *data =
-            text == NULL ? NULL : PyUnicode_AsUTF8AndSize(text, &length);
-        if (data != NULL) {
-            struct tws_span reason = {.data = data, .length = (size_t)length};
-            (void)lose(conn, reason);
-        }
-        Py_XDECREF(text);
-        PyErr_SetRaisedException(error);
+        tws_blocking_judge_reading(conn);
     }
 }
 
@@ -258,9 +264,7 @@ next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
         tws_websocket_end_read(ws);
     }
     if (result == 2) {
-        if (lose(conn, TWS_SPAN("peer ended the connection without a Close "
-                                "frame"))
-            == 0) {
+        if (tws_blocking_lose(conn, 0, TWS_SPAN("")) == 0) {
             (void)tws_connection_raise_closed(conn);
         }
         return -1;
@@ -368,9 +372,16 @@ tws_blocking_receive_forever(ConnectionObject *conn)
         }
     }
     if (!blocking->reported) {
+        struct tws_ending ending;
+        tws_blocking_read_ending(conn, &ending);
+        PyObject *message = tws_close_message_of_ending(state, &ending);
+        if (message == NULL) {
+            return NULL;
+        }
         blocking->reported = true;
-        if (tws_connection_call(conn, state->str_onclose, conn->close_message)
-            < 0) {
+        int status = tws_connection_call(conn, state->str_onclose, message);
+        Py_DECREF(message);
+        if (status < 0) {
             return NULL;
         }
     }
@@ -421,8 +432,7 @@ tws_blocking_close(ConnectionObject *conn, uint16_t code,
     struct tws_state *state = conn->state;
     int result = 0;
     if (tws_blocking_is_over(conn)) {
-        tws_websocket_close(websocket_of(conn));
-        return 0;
+        return tws_blocking_close_stream(conn);
     }
     if (tws_blocking_send_close(conn, code, reason) == 0) {
         result = await_close(conn, deadline);
@@ -437,9 +447,16 @@ tws_blocking_close(ConnectionObject *conn, uint16_t code,
         && (PyErr_ExceptionMatches(PyExc_OSError)
             || PyErr_ExceptionMatches(state->WebSocketError))) {
         /* Not answered in time, or gone: closed all the same. */
+        struct tws_ending known;
         PyErr_Clear();
-        result = lose(conn, TWS_SPAN("peer did not answer our Close frame in "
-                                     "time"));
+        tws_blocking_read_ending(conn, &known);
+        tws_blocking_set_over(
+            conn, TWS_ENDED_BY_US, TWS_CLOSE_ABNORMAL,
+            known.sent_code != 0
+                ? TWS_SPAN("peer did not answer our Close frame in time")
+                : TWS_SPAN("our Close frame could not be sent"),
+            0);
+        result = tws_blocking_close_stream(conn);
     }
     return result;
 }

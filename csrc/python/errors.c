@@ -1,5 +1,7 @@
 #include "python/errors.h"
 
+#include "python/message_type.h"
+
 #include <errno.h>
 
 /* Raises type(text, *more) where `more` is stolen and may be NULL with an
@@ -61,5 +63,54 @@ tws_raise_closed(struct tws_state *state, uint16_t code,
         Py_DECREF(exception);
     }
     Py_DECREF(text);
+    return NULL;
+}
+
+PyObject *
+tws_raise_closed_message(struct tws_state *state, PyObject *message)
+{
+    /* By the names that SocketClosed takes as keywords. */
+    static const char *const names[][2] = {
+        {"code", "code"},          {"reason", "reason"},
+        {"detail", "explanation"}, {"ended_by", "ended_by"},
+        {"sent", "sent"},          {"received", "received"},
+        {"errno", "errno"},        {"unsent", "unsent"},
+        {"ping_age", "ping_age"},
+    };
+    PyObject *exception = NULL;
+    PyObject *args = PyTuple_New(0);
+    PyObject *kwargs = PyDict_New();
+    if (args == NULL || kwargs == NULL) {
+        goto done;
+    }
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(names); i++) {
+        PyObject *value = PyObject_GetAttrString(message, names[i][1]);
+        int result = value == NULL
+                         ? -1
+                         : PyDict_SetItemString(kwargs, names[i][0], value);
+        Py_XDECREF(value);
+        if (result < 0) {
+            goto done;
+        }
+    }
+    exception = PyObject_Call(state->SocketClosed, args, kwargs);
+    if (exception != NULL) {
+        PyErr_SetRaisedException(exception);
+    }
+done:
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return NULL;
+}
+
+PyObject *
+tws_raise_closed_ending(struct tws_state *state,
+                        const struct tws_ending *ending)
+{
+    PyObject *message = tws_close_message_of_ending(state, ending);
+    if (message != NULL) {
+        (void)tws_raise_closed_message(state, message);
+        Py_DECREF(message);
+    }
     return NULL;
 }

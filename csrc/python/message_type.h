@@ -5,7 +5,7 @@
 
 #include "python/state.h"
 
-#include "protocol/close_code.h"
+#include "protocol/ending.h"
 #include "protocol/opcode.h"
 
 typedef struct {
@@ -15,8 +15,9 @@ typedef struct {
 } MessageObject;
 
 typedef struct {
-    MessageObject message; /* payload: what goes on the wire */
-    PyObject *reason;      /* strong; exactly str */
+    MessageObject message;     /* payload: what goes on the wire */
+    PyObject *reason;          /* strong; exactly str */
+    struct tws_ending *ending; /* owned; NULL in one made by a program */
     uint16_t code;
 } CloseMessageObject;
 
@@ -38,6 +39,10 @@ PyObject *tws_binary_message_make(struct tws_state *state, PyObject *payload);
  * stand for none (1005, 1006). */
 PyObject *tws_close_message_make(struct tws_state *state, uint16_t code,
                                  struct tws_span reason);
+/* The same for the end of a connection, with all that is known of it
+ * (copied). */
+PyObject *tws_close_message_of_ending(struct tws_state *state,
+                                      const struct tws_ending *ending);
 
 /* The bytes a message sends, borrowed from `message`, which must stay alive.
  * -1 with an exception: not a Message, text that has no UTF-8 form, or a

@@ -107,6 +107,51 @@ def test_socket_closed(
     assert error.errno is None
 
 
+ENDED = SocketClosed(
+    1006,
+    'Broken pipe',
+    'ended by the network: 1006 (Broken pipe); and so on',
+    ended_by='network',
+    sent=(1001, 'bye'),
+    received=(1005, ''),
+    errno=32,
+    unsent=7,
+    ping_age=0.0,
+)
+
+
+def test_socket_closed_with_all_there_is_to_know() -> None:
+    error = SocketClosed()
+    assert error.ended_by is None
+    assert error.sent is None
+    assert error.received is None
+    assert error.unsent == 0
+    assert error.ping_age is None
+    error = ENDED
+    assert (error.code, error.reason) == (1006, 'Broken pipe')
+    assert error.ended_by == 'network'
+    assert (error.sent, error.received) == ((1001, 'bye'), (1005, ''))
+    assert (error.errno, error.unsent, error.ping_age) == (32, 7, 0.0)
+    assert error.strerror is None
+    assert error.args == ()
+    assert str(error) == (
+        'connection closed (no close frame received): ended by the network: '
+        '1006 (Broken pipe); and so on'
+    )
+    assert repr(eval(repr(error))) == repr(error)
+    assert repr(SocketClosed(4000, ended_by='us', unsent=1)) == (
+        "SocketClosed(4000, ended_by='us', unsent=1)"
+    )
+    assert str(SocketClosed(4000, 'done', 'ended by us', ended_by='us')) == (
+        'connection closed: ended by us'
+    )
+    assert str(SocketClosed(4000, 'done', ended_by='us')) == (
+        'connection closed: 4000: done'
+    )
+    with pytest.raises(TypeError):
+        SocketClosed(1006, '', '', 'us')  # type: ignore[misc]
+
+
 def test_every_close_code_has_a_meaning() -> None:
     codes = [
         getattr(twspy, name) for name in dir(twspy) if name[:6] == 'CLOSE_'
@@ -138,6 +183,7 @@ class Special(HandshakeError):
         ProtocolError('bad', 1007),
         SocketClosed(),
         SocketClosed(1001, 'bye', 'detail'),
+        ENDED,
         PingError('too long'),
         ConcurrencyError('twice'),
         SSLError('certificate expired'),
@@ -155,6 +201,8 @@ def test_pickle_and_copy(error: WebSocketError, protocol: int) -> None:
         assert repr(again) == repr(error)
         assert again.args == error.args
         assert vars(again) == vars(error)
+        if isinstance(error, OSError):
+            assert again.errno == error.errno
 
 
 def test_what_the_core_raises() -> None:
