@@ -6,14 +6,39 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stddef.h>
+#include <sys/un.h>
 
-/* Messages are written whole, so waiting for more to send only adds delay.
- * Fails on sockets that are not TCP, where there is nothing to set. */
+/* Messages are written whole, so waiting for more to send only adds delay. */
 static void
 set_nodelay(int fd)
 {
     int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+static bool
+is_unix(int fd)
+{
+    struct sockaddr_storage own = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof(own);
+    return getsockname(fd, (struct sockaddr *)&own, &size) == 0
+           && own.ss_family == AF_UNIX;
+}
+
+pid_t
+tws_socket_peer_pid(int fd)
+{
+#ifdef __linux__
+    struct ucred peer = {.pid = 0};
+    socklen_t size = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
+        return peer.pid;
+    }
+#else
+    (void)fd;
+#endif
+    return 0;
 }
 
 enum tws_status
@@ -26,7 +51,14 @@ tws_socket_accept(int listener, int *fd, struct tws_address *peer,
                           &address.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
         int saved = errno;
         if (got >= 0) {
-            set_nodelay(got);
+            if (address.storage.ss_family != AF_UNIX) {
+                /* Inherited, but by those that came before it was set. */
+                set_nodelay(got);
+            }
+            else if (address.length
+                     <= offsetof(struct sockaddr_un, sun_path)) {
+                address.pid = tws_socket_peer_pid(got);
+            }
             *fd = got;
             *peer = address;
             return TWS_OK;
@@ -59,7 +91,9 @@ tws_socket_prepare(int fd, struct tws_error *err)
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
         return tws_error_os(err, errno, "fcntl");
     }
-    set_nodelay(fd);
+    if (!is_unix(fd)) {
+        set_nodelay(fd);
+    }
     return TWS_OK;
 }
 

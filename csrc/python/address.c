@@ -75,37 +75,101 @@ tws_address_object(const struct tws_address *address)
                          (unsigned)sin->sin6_scope_id);
 }
 
+/* Quotes a name that would not stay on its line in a log. Takes over `name`,
+ * which may be NULL. */
+static PyObject *
+quote_unprintable(PyObject *name)
+{
+    PyObject *printable =
+        name == NULL ? NULL : PyObject_CallMethod(name, "isprintable", NULL);
+    if (printable == NULL) {
+        Py_CLEAR(name);
+    }
+    else if (printable == Py_False) {
+        Py_SETREF(name, PyObject_ASCII(name));
+    }
+    Py_XDECREF(printable);
+    return name;
+}
+
+static PyObject *
+unix_text(const struct tws_address *address)
+{
+    PyObject *path = unix_path(address);
+    const char *format = "unix:%U";
+    if (path == NULL) {
+        return NULL;
+    }
+    if (PyObject_Size(path) == 0) {
+        Py_DECREF(path);
+        return address->pid > 0
+                   ? PyUnicode_FromFormat("unix:pid=%ld", (long)address->pid)
+                   : PyUnicode_FromString("unix");
+    }
+    if (PyBytes_Check(path)) {
+        /* As other programs write it; the name begins behind its NUL. */
+        format = "unix:@%U";
+        Py_SETREF(path, PyUnicode_DecodeFSDefaultAndSize(
+                            PyBytes_AS_STRING(path) + 1,
+                            PyBytes_GET_SIZE(path) - 1));
+    }
+    path = quote_unprintable(path);
+    PyObject *text = path == NULL ? NULL : PyUnicode_FromFormat(format, path);
+    Py_XDECREF(path);
+    return text;
+}
+
+/* An IPv4 client of a dual-stack socket as what it is. */
+static bool
+unmap(const struct tws_address *address, struct tws_address *unmapped)
+{
+    const struct sockaddr_in6 *sin6 =
+        (const struct sockaddr_in6 *)&address->storage;
+    struct sockaddr_in *sin = (struct sockaddr_in *)&unmapped->storage;
+    if (address->storage.ss_family != AF_INET6
+        || !IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr)) {
+        return false;
+    }
+    *unmapped = (struct tws_address){.length = sizeof(*sin)};
+    sin->sin_family = AF_INET;
+    sin->sin_port = sin6->sin6_port;
+    memcpy(&sin->sin_addr, &sin6->sin6_addr.s6_addr[12],
+           sizeof(sin->sin_addr));
+    return true;
+}
+
 PyObject *
 tws_address_text(const struct tws_address *address)
 {
     char host[INET6_ADDRSTRLEN];
     int port;
-    if (address->storage.ss_family != AF_UNIX) {
-        if (host_and_port(address, host, &port) < 0) {
-            return NULL;
-        }
-        return PyUnicode_FromFormat(
-            address->storage.ss_family == AF_INET ? "%s:%d" : "[%s]:%d", host,
-            port);
+    struct tws_address unmapped;
+    if (address->storage.ss_family == AF_UNIX) {
+        return unix_text(address);
     }
-    PyObject *path = unix_path(address);
-    if (path != NULL && PyObject_Size(path) == 0) {
-        Py_SETREF(path, PyUnicode_FromString("unix"));
+    if (unmap(address, &unmapped)) {
+        address = &unmapped;
     }
-    if (path != NULL && PyBytes_Check(path)) {
-        Py_SETREF(path, PyObject_Repr(path));
+    if (host_and_port(address, host, &port) < 0) {
+        return NULL;
     }
-    return path;
+    return PyUnicode_FromFormat(
+        address->storage.ss_family == AF_INET ? "%s:%d" : "[%s]:%d", host,
+        port);
 }
 
 int
 tws_address_of_peer(int fd, struct tws_address *address)
 {
-    address->length = sizeof(address->storage);
+    *address = (struct tws_address){.length = sizeof(address->storage)};
     if (getpeername(fd, (struct sockaddr *)&address->storage, &address->length)
         < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
+    }
+    if (address->storage.ss_family == AF_UNIX
+        && address->length <= offsetof(struct sockaddr_un, sun_path)) {
+        address->pid = tws_socket_peer_pid(fd);
     }
     return 0;
 }
@@ -113,7 +177,7 @@ tws_address_of_peer(int fd, struct tws_address *address)
 int
 tws_address_of_socket(int fd, struct tws_address *address)
 {
-    address->length = sizeof(address->storage);
+    *address = (struct tws_address){.length = sizeof(address->storage)};
     if (getsockname(fd, (struct sockaddr *)&address->storage, &address->length)
         < 0) {
         PyErr_SetFromErrno(PyExc_OSError);

@@ -10,7 +10,9 @@
  * str or bytes (abstract) path for AF_UNIX. New reference. */
 PyObject *tws_address_object(const struct tws_address *address);
 
-/* "host:port", "[host]:port", or the path; "unix" where it has none. */
+/* For people: "host:port", also for an IPv4 address in IPv6 form (RFC 4291
+ * section 2.5.5.2), or "[host]:port"; "unix:/path", "unix:@name" for an
+ * abstract name, "unix:pid=1" or "unix" where there is no name. */
 PyObject *tws_address_text(const struct tws_address *address);
 
 /* The addresses of a descriptor; -1 with OSError. */

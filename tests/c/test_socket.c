@@ -1,4 +1,5 @@
-/* accept4() is replaced, so that a test can have it fail in every way. */
+/* accept4() is replaced, so that a test can have it fail in every way, and
+ * setsockopt(), to see what is tried. */
 #include "net/socket.h"
 
 #include "harness.h"
@@ -10,8 +11,11 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +31,15 @@ accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
         return -1;
     }
     return (int)syscall(SYS_accept4, fd, address, length, flags);
+}
+
+static int options_tried;
+
+int
+setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+{
+    options_tried++;
+    return (int)syscall(SYS_setsockopt, fd, level, name, value, size);
 }
 
 static int
@@ -89,6 +102,75 @@ TEST(accepts_ready_made_descriptors)
     close(got);
     close(fd);
     close(listener);
+}
+
+/* What a server relies on, so as not to set it for each connection. */
+TEST(connections_take_options_from_the_listener)
+{
+    struct tws_address address;
+    struct tws_address peer;
+    struct tws_error err;
+    unsigned ready;
+    int on = 1;
+    int got = -1;
+    int listener = listen_somewhere(&address);
+    CHECK_INT(setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)),
+              0);
+    int fd = dial(&address);
+    CHECK_INT(
+        tws_socket_wait(listener, TWS_WAIT_READ, 1000 * MS, &ready, &err),
+        TWS_OK);
+    CHECK_INT(tws_socket_accept(listener, &got, &peer, &err), TWS_OK);
+    CHECK(option(got, SOL_SOCKET, SO_KEEPALIVE) != 0);
+    CHECK_INT(peer.pid, 0);
+    close(got);
+    close(fd);
+    close(listener);
+}
+
+static struct tws_address
+abstract_address(const char *name)
+{
+    struct tws_address address = {.length = 0};
+    struct sockaddr_un *sun = (struct sockaddr_un *)&address.storage;
+    sun->sun_family = AF_UNIX;
+    int length = snprintf(sun->sun_path + 1, sizeof(sun->sun_path) - 1,
+                          "%s-%ld", name, (long)getpid());
+    address.length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1
+                                 + (size_t)length);
+    return address;
+}
+
+TEST(accepts_from_unix_sockets)
+{
+    struct tws_address own = abstract_address("tws-listener");
+    struct tws_address name = abstract_address("tws-peer");
+    struct tws_address peer;
+    struct tws_error err;
+    int got = -1;
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK_INT(bind(listener, (struct sockaddr *)&own.storage, own.length), 0);
+    CHECK_INT(listen(listener, 4), 0);
+    options_tried = 0;
+    CHECK_INT(tws_socket_prepare(listener, &err), TWS_OK);
+    for (int named = 0; named < 2; named++) {
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        if (named != 0) {
+            CHECK_INT(bind(fd, (struct sockaddr *)&name.storage, name.length),
+                      0);
+        }
+        CHECK_INT(tws_socket_connect(fd, &own, &err), TWS_OK);
+        CHECK_INT(tws_socket_accept(listener, &got, &peer, &err), TWS_OK);
+        CHECK((fcntl(got, F_GETFL) & O_NONBLOCK) != 0);
+        CHECK_INT(peer.storage.ss_family, AF_UNIX);
+        CHECK_INT(peer.pid, named != 0 ? 0 : getpid());
+        CHECK_INT(tws_socket_peer_pid(got), getpid());
+        close(got);
+        close(fd);
+    }
+    CHECK_INT(options_tried, 0); /* TCP_NODELAY means nothing here */
+    close(listener);
+    CHECK_INT(tws_socket_peer_pid(listener), 0);
 }
 
 TEST(passes_over_connections_that_died)
@@ -236,7 +318,9 @@ TEST(poll_timeout_is_rounded_up)
     CHECK_INT(tws_poll_timeout((uint64_t)INT_MAX * MS + 1), INT_MAX);
 }
 
-RUN(T(accepts_ready_made_descriptors), T(passes_over_connections_that_died),
+RUN(T(accepts_ready_made_descriptors),
+    T(connections_take_options_from_the_listener),
+    T(accepts_from_unix_sockets), T(passes_over_connections_that_died),
     T(prepares_an_existing_descriptor), T(connects),
     T(tells_why_it_does_not_connect), T(waits_for_what_was_asked),
     T(signal_ends_a_wait), T(poll_timeout_is_rounded_up))
