@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypedDict, TypeVar, Unpack, overload
+from typing import SupportsIndex, TypedDict, TypeVar, Unpack, overload
 
 from ._twspy import Connection, websocket
 from .uri import parse_uri
@@ -22,6 +22,8 @@ class ClientOptions(TypedDict, total=False):
     max_size: int | None
     open_timeout: float | None
     close_timeout: float | None
+    max_head_size: SupportsIndex
+    max_header_lines: SupportsIndex
 
 
 @overload
@@ -47,7 +49,8 @@ def connect(
     options: those of `websocket`: `protocols`, `origin`, `headers` (more
     fields of the request), `max_size` (bytes in a message, 1 MiB; None: no
     limit), `open_timeout` (seconds for name look-up, connecting and opening
-    handshake together, 10) and `close_timeout` (seconds, 2).
+    handshake together, 10), `close_timeout` (seconds, 2), `max_head_size`
+    (bytes in the head of the answer, 16 KiB) and `max_header_lines` (128).
 
     Raises ValueError for a URL that is none, HandshakeError (with the
     answer's status, headers and body) where the server refuses, TimeoutError

@@ -1,30 +1,57 @@
 #include "python/options.h"
 
+#include <limits.h>
 #include <math.h>
 
 #define SECOND ((uint64_t)1000000000)
 
-int
-tws_timeout_from_object(PyObject *seconds, const char *name,
-                        uint64_t *timeout_ns)
+/* A number of seconds as it is, with an int that is too large for a double as
+ * an infinity; -1 with an exception. */
+static int
+seconds_of(PyObject *seconds, const char *name, double *value)
 {
+    *value = PyFloat_AsDouble(seconds);
+    if (*value != -1.0 || PyErr_Occurred() == NULL) {
+        return 0;
+    }
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s is %.200s, expected a number of seconds or None",
+                     name, Py_TYPE(seconds)->tp_name);
+        return -1;
+    }
+    if (!PyLong_Check(seconds)
+        || !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    int overflow;
+    (void)PyLong_AsLongLongAndOverflow(seconds, &overflow);
+    *value = overflow < 0 ? -Py_HUGE_VAL : Py_HUGE_VAL;
+    return 0;
+}
+
+static int
+read_seconds(PyObject *seconds, const char *name, bool zero,
+             uint64_t *timeout_ns)
+{
+    double value;
     if (seconds == Py_None) {
         *timeout_ns = UINT64_MAX;
         return 0;
     }
-    double value = PyFloat_AsDouble(seconds);
-    if (value == -1.0 && PyErr_Occurred() != NULL) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError,
-                         "%s is %.200s, expected a number of seconds or None",
-                         name, Py_TYPE(seconds)->tp_name);
-        }
+    if (seconds_of(seconds, name, &value) < 0) {
         return -1;
     }
-    if (isnan(value) || value < 0.0) {
-        PyErr_Format(PyExc_ValueError,
-                     "%s is %R, expected seconds of at least 0 or None", name,
-                     seconds);
+    if (isnan(value) || value < 0.0 || (value == 0.0 && !zero)) {
+        /* Not the object itself: a long int refuses to be shown. */
+        PyObject *shown = PyFloat_FromDouble(value);
+        if (shown != NULL) {
+            PyErr_Format(PyExc_ValueError,
+                         "%s is %R, expected seconds %s or None", name, shown,
+                         zero ? "of at least 0" : "above 0");
+            Py_DECREF(shown);
+        }
         return -1;
     }
     if (value > 1e9) {
@@ -34,6 +61,88 @@ tws_timeout_from_object(PyObject *seconds, const char *name,
     /* Rounded up: the smallest positive time must not become 0, which means
      * not to wait at all. */
     *timeout_ns = (uint64_t)ceil(value * (double)SECOND);
+    return 0;
+}
+
+int
+tws_timeout_from_object(PyObject *seconds, const char *name,
+                        uint64_t *timeout_ns)
+{
+    return read_seconds(seconds, name, true, timeout_ns);
+}
+
+int
+tws_option_seconds(PyObject *given, const char *name, bool zero,
+                   uint64_t *timeout_ns)
+{
+    if (given == NULL) {
+        return 0;
+    }
+    if (PyBool_Check(given)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s is bool, expected a number of seconds or None", name);
+        return -1;
+    }
+    return read_seconds(given, name, zero, timeout_ns);
+}
+
+/* `got` names the value; `above`: it is more than any size can be. */
+static void
+refuse_size(PyObject *error, const char *name, const char *got, bool above,
+            const struct tws_size_range *range)
+{
+    const char *or_none = range->none == NULL ? "" : " or None for ";
+    const char *none = range->none == NULL ? "" : range->none;
+    if (range->most == PY_SSIZE_T_MAX && !above) {
+        PyErr_Format(error,
+                     "%s is %.200s, expected an int of at least %zu%s%s", name,
+                     got, range->least, or_none, none);
+    }
+    else {
+        PyErr_Format(error,
+                     "%s is %.200s, expected an int from %zu to %zu%s%s", name,
+                     got, range->least, range->most, or_none, none);
+    }
+}
+
+int
+tws_option_size(PyObject *given, const char *name,
+                const struct tws_size_range *range, size_t *size)
+{
+    if (given == NULL) {
+        return 0;
+    }
+    if (given == Py_None && range->none != NULL) {
+        *size = SIZE_MAX;
+        return 0;
+    }
+    if (PyBool_Check(given) || !PyIndex_Check(given)) {
+        refuse_size(PyExc_TypeError, name, Py_TYPE(given)->tp_name, false,
+                    range);
+        return -1;
+    }
+    PyObject *number = PyNumber_Index(given);
+    if (number == NULL) {
+        return -1;
+    }
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
+    Py_DECREF(number);
+    char got[64];
+    if (overflow != 0) {
+        (void)PyOS_snprintf(got, sizeof(got), "%s %lld",
+                            overflow < 0 ? "less than" : "more than",
+                            overflow < 0 ? LLONG_MIN : LLONG_MAX);
+        refuse_size(PyExc_ValueError, name, got, overflow > 0, range);
+        return -1;
+    }
+    if (value < 0 || (unsigned long long)value < range->least
+        || (unsigned long long)value > range->most) {
+        (void)PyOS_snprintf(got, sizeof(got), "%lld", value);
+        refuse_size(PyExc_ValueError, name, got, value > 0, range);
+        return -1;
+    }
+    *size = (size_t)value;
     return 0;
 }
 
@@ -278,40 +387,33 @@ done:
 static int
 set_limits(struct tws_options *options, const struct tws_option_args *args)
 {
+    static const struct tws_size_range message_size = {.most = PY_SSIZE_T_MAX,
+                                                       .none = "no limit"};
+    static const struct tws_size_range head_size = {.least = 1,
+                                                    .most = PY_SSIZE_T_MAX};
+    static const struct tws_size_range header_lines = {
+        .least = 1, .most = TWS_HTTP_FIELDS_MAX};
     options->message = TWS_MESSAGE_LIMITS_DEFAULT;
     options->http = TWS_HTTP_LIMITS_DEFAULT;
     options->open_timeout = 10 * SECOND;
     options->close_timeout = 2 * SECOND;
-    if (args->max_size == Py_None) {
-        options->message.size = UINT64_MAX;
-    }
-    else if (args->max_size != NULL) {
-        Py_ssize_t size =
-            PyNumber_AsSsize_t(args->max_size, PyExc_OverflowError);
-        if (size == -1 && PyErr_Occurred() != NULL) {
-            return -1;
-        }
-        if (size < 0) {
-            PyErr_Format(PyExc_ValueError,
-                         "max_size is %zd, expected bytes of at least 0, or "
-                         "None for no limit",
-                         size);
-            return -1;
-        }
-        options->message.size = (uint64_t)size;
-    }
-    if (args->open_timeout != NULL
-        && tws_timeout_from_object(args->open_timeout, "open_timeout",
-                                   &options->open_timeout)
+    size_t size = (size_t)options->message.size;
+    if (tws_option_size(args->max_size, "max_size", &message_size, &size) < 0
+        || tws_option_size(args->max_head_size, "max_head_size", &head_size,
+                           &options->http.head_bytes)
+               < 0
+        || tws_option_size(args->max_header_lines, "max_header_lines",
+                           &header_lines, &options->http.field_count)
+               < 0
+        || tws_option_seconds(args->open_timeout, "open_timeout", true,
+                              &options->open_timeout)
+               < 0
+        || tws_option_seconds(args->close_timeout, "close_timeout", true,
+                              &options->close_timeout)
                < 0) {
         return -1;
     }
-    if (args->close_timeout != NULL
-        && tws_timeout_from_object(args->close_timeout, "close_timeout",
-                                   &options->close_timeout)
-               < 0) {
-        return -1;
-    }
+    options->message.size = size == SIZE_MAX ? UINT64_MAX : size;
     return 0;
 }
 

@@ -37,17 +37,19 @@ struct tws_options {
 /* Names of the constructor's arguments that end up here, in the order of
  * struct tws_option_args; for PyArg_ParseTupleAndKeywords. */
 struct tws_option_args {
-    PyObject *protocols;       /* iterable of str; NULL: () */
-    PyObject *extensions;      /* NULL or empty */
-    PyObject *origin;          /* str or None; NULL: None */
-    PyObject *location;        /* str; NULL: '/' */
-    PyObject *trusted_origins; /* iterable of str or 'same-origin' */
-    PyObject *locations;       /* iterable of str */
-    PyObject *auth;            /* NULL or None */
-    PyObject *headers;         /* Headers, mapping or iterable of pairs */
-    PyObject *max_size;        /* int bytes, None: no limit; NULL: 1 MiB */
-    PyObject *open_timeout;    /* seconds or None; NULL: 10 */
-    PyObject *close_timeout;   /* seconds or None; NULL: 2 */
+    PyObject *protocols;        /* iterable of str; NULL: () */
+    PyObject *extensions;       /* NULL or empty */
+    PyObject *origin;           /* str or None; NULL: None */
+    PyObject *location;         /* str; NULL: '/' */
+    PyObject *trusted_origins;  /* iterable of str or 'same-origin' */
+    PyObject *locations;        /* iterable of str */
+    PyObject *auth;             /* NULL or None */
+    PyObject *headers;          /* Headers, mapping or iterable of pairs */
+    PyObject *max_size;         /* int bytes, None: no limit; NULL: 1 MiB */
+    PyObject *open_timeout;     /* seconds or None; NULL: 10 */
+    PyObject *close_timeout;    /* seconds or None; NULL: 2 */
+    PyObject *max_head_size;    /* int bytes; NULL: 16 KiB */
+    PyObject *max_header_lines; /* int up to TWS_HTTP_FIELDS_MAX; NULL: 128 */
 };
 
 /* A new set of options with one reference, or NULL with TypeError or
@@ -61,5 +63,25 @@ void tws_options_release(struct tws_options *options); /* NULL is allowed */
  * or ValueError that names the argument. */
 int tws_timeout_from_object(PyObject *seconds, const char *name,
                             uint64_t *timeout_ns);
+
+/* The same for a constructor's argument: a bool is refused, and what was not
+ * given (NULL) leaves the default in *timeout_ns alone. `zero`: 0 is
+ * allowed. */
+int tws_option_seconds(PyObject *given, const char *name, bool zero,
+                       uint64_t *timeout_ns);
+
+/* Which ints an argument may be. */
+struct tws_size_range {
+    size_t least;
+    size_t most;      /* PY_SSIZE_T_MAX: as large as a size can be */
+    const char *none; /* what None stands for, as in "no limit"; NULL where
+                       * None is refused */
+};
+
+/* An int in that range, which a bool is not, to a size; None to SIZE_MAX. What
+ * was not given (NULL) leaves the default in *size alone. -1 with TypeError
+ * or ValueError that names the argument. */
+int tws_option_size(PyObject *given, const char *name,
+                    const struct tws_size_range *range, size_t *size);
 
 #endif /* TWS_PYTHON_OPTIONS_H */

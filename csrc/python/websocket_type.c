@@ -50,10 +50,11 @@ static int
 websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-        "sock",         "protocols",       "extensions", "origin",
-        "location",     "trusted_origins", "locations",  "auth",
-        "family",       "proto",           "headers",    "max_size",
-        "open_timeout", "close_timeout",   NULL,
+        "sock",         "protocols",       "extensions",    "origin",
+        "location",     "trusted_origins", "locations",     "auth",
+        "family",       "proto",           "headers",       "max_size",
+        "open_timeout", "close_timeout",   "max_head_size", "max_header_lines",
+        NULL,
     };
     WebsocketObject *ws = tws_websocket_of(self);
     struct tws_option_args given = {.protocols = NULL};
@@ -61,11 +62,12 @@ websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
     int family = AF_INET;
     int proto = 0;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|OOOOOOOOii$OOOO:websocket", names, &sock,
+            args, kwargs, "|OOOOOOOOii$OOOOOO:websocket", names, &sock,
             &given.protocols, &given.extensions, &given.origin,
             &given.location, &given.trusted_origins, &given.locations,
             &given.auth, &family, &proto, &given.headers, &given.max_size,
-            &given.open_timeout, &given.close_timeout)) {
+            &given.open_timeout, &given.close_timeout, &given.max_head_size,
+            &given.max_header_lines)) {
         return -1;
     }
     if (ws->options != NULL) {
@@ -447,7 +449,7 @@ PyDoc_STRVAR(
     "websocket(sock=None, protocols=(), extensions=(), origin=None, "
     "location='/', trusted_origins=(), locations=(), auth=None, family=2, "
     "proto=0, *, headers=(), max_size=1048576, open_timeout=10.0, "
-    "close_timeout=2.0)\n--\n\n"
+    "close_timeout=2.0, max_head_size=16384, max_header_lines=128)\n--\n\n"
     "A stream socket that sends and receives frames (RFC 6455).\n\n"
     "sock             a socket.socket to take over: connected, listening or\n"
     "                 fresh. It is closed for its owner afterwards\n"
@@ -465,7 +467,8 @@ PyDoc_STRVAR(
     "                 mapping or (name, value) pairs\n"
     "max_size         bytes that a received frame may have; None: no limit\n"
     "open_timeout     seconds for the opening handshake; None: no limit\n"
-    "close_timeout    seconds to wait for a peer that was refused\n\n"
+    "close_timeout    seconds to wait for a peer that was refused\n"
+    "max_head_size, max_header_lines  bytes and fields in the peer's head\n\n"
     "extensions and auth must be left empty in this version.\n\n"
     "What accept() returns has the listener's options. Raises TypeError and\n"
     "ValueError that name the argument, OSError of the system.\n\n"

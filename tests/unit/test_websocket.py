@@ -17,7 +17,14 @@ from typing import Any
 
 import psutil
 import pytest
-from rawends import client_end, server_end, tcp_pair, text_of
+from rawends import (
+    answer,
+    client_end,
+    read_request,
+    server_end,
+    tcp_pair,
+    text_of,
+)
 from rawpeer import TEXT, RawPeer, pack, request
 
 import twspy
@@ -62,7 +69,14 @@ def test_signature() -> None:
         'family',
         'proto',
     ]
-    keywords = ['headers', 'max_size', 'open_timeout', 'close_timeout']
+    keywords = [
+        'headers',
+        'max_size',
+        'open_timeout',
+        'close_timeout',
+        'max_head_size',
+        'max_header_lines',
+    ]
     assert list(parameters) == positional + keywords
     assert all(
         parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
@@ -114,6 +128,10 @@ def test_arguments_by_position() -> None:
         ({'headers': {'a b': 'c'}}, ValueError),
         ({'headers': {'a': 'c\r\nd: e'}}, ValueError),
         ({'max_size': -1}, ValueError),
+        ({'max_size': True}, TypeError),
+        ({'max_head_size': 0}, ValueError),
+        ({'max_head_size': None}, TypeError),
+        ({'max_header_lines': 257}, ValueError),
         ({'open_timeout': -1}, ValueError),
         ({'close_timeout': 'x'}, TypeError),
         ({'family': 12345}, OSError),
@@ -125,6 +143,45 @@ def test_bad_arguments(options: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         twspy.websocket(**options)
     assert psutil.Process().num_fds() == before
+
+
+# A request() has five fields, an answer() three; both always the same length.
+@pytest.mark.parametrize('over', [0, 1])
+@pytest.mark.parametrize('name', ['max_head_size', 'max_header_lines'])
+def test_bounds_of_a_request(name: str, over: int) -> None:
+    most = len(request()) if name == 'max_head_size' else 5
+    one, two = tcp_pair()
+    peer = RawPeer(two)
+    peer.send(request())
+    with twspy.websocket(one, **{name: most - over}) as sock, two:
+        if over:
+            with pytest.raises(twspy.HandshakeError, match='limit'):
+                sock.handshake(server=True)
+            assert peer.read_head()[0] == 431
+        else:
+            sock.handshake(server=True)
+            assert peer.read_head()[0] == 101
+
+
+@pytest.mark.parametrize('over', [0, 1])
+@pytest.mark.parametrize('name', ['max_head_size', 'max_header_lines'])
+def test_bounds_of_an_answer(name: str, over: int) -> None:
+    size = len(answer({'sec-websocket-key': ''}))
+    most = size if name == 'max_head_size' else 3
+    one, two = tcp_pair()
+    peer = RawPeer(two)
+    with twspy.websocket(one, **{name: most - over}) as sock, two:
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sock.handshake(host='localhost')
+        _, head = read_request(peer)
+        peer.send(answer(head))
+        sock.settimeout(30)
+        if over:
+            with pytest.raises(twspy.HandshakeError, match='limit'):
+                sock.handshake(host='localhost')
+        else:
+            sock.handshake(host='localhost')
 
 
 def test_bad_arguments_leave_the_socket_alone() -> None:
