@@ -7,6 +7,7 @@ frames), `Message`, `Connection` (a peer that speaks messages) and `Server`
 
 from __future__ import annotations
 
+from ._activation import listen_fds
 from ._twspy import (
     CLOSE_ABNORMAL,
     CLOSE_BAD_GATEWAY,
@@ -93,6 +94,7 @@ __all__ = [
     'Request',
     'Response',
     'Server',
+    'listen_fds',
     # errors
     'ConcurrencyError',
     'HandshakeError',

@@ -1,4 +1,4 @@
-"""The thread that turns a server's loop, and the signals that stop it."""
+"""The threads that turn a server's loop, and the signals that stop it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import logging
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +25,15 @@ class Loop(Protocol):
     """What a runner needs of the server in C."""
 
     def _loop_listen(
-        self, backlog: int, patience: float | None, /
+        self,
+        runner: Runner,
+        backlog: int,
+        patience: float | None,
+        tells_sent: bool,
+        /,
     ) -> None: ...
-    def _loop_drive(self) -> None: ...
+    def _loop_work(self) -> None: ...
+    def _loop_exit(self) -> SystemExit | None: ...
     def _loop_stop(
         self, code: int, reason: str, patience: float | None, /
     ) -> None: ...
@@ -37,7 +44,7 @@ class Runner:
 
     patience: seconds a stop waits for clients and for a running handler;
     None: as long as it takes.
-    close: called on the loop's thread when it is over.
+    close: called when nobody is to connect any more.
     """
 
     def __init__(
@@ -47,7 +54,8 @@ class Runner:
         self.patience = patience
         self.close = close
         self.loop: Loop | None = None
-        self.thread: threading.Thread | None = None
+        self.threads: set[threading.Thread] = set()
+        self.started = 0
         self.stop_asked = threading.Event()
         self.done = threading.Event()
         self.interrupted = False
@@ -56,27 +64,62 @@ class Runner:
     @property
     def state(self) -> str:
         """What to say of it in a repr."""
-        if self.thread is None:
+        if self.started == 0:
             return 'not started'
         return 'stopped' if self.done.is_set() else 'running'
 
-    def start(self, loop: Loop) -> None:
+    def start(self, loop: Loop, tells_sent: bool) -> None:
         """Listen, and turn the loop on a thread of its own."""
-        loop._loop_listen(_BACKLOG, self.patience)
+        loop._loop_listen(self, _BACKLOG, self.patience, tells_sent)
         if not logger.hasHandlers():
             _log_to_stderr()
-        thread = threading.Thread(
-            target=self._drive, name=f'twspy-server {self.name}', daemon=True
-        )
-        self.loop, self.thread = loop, thread
+        self.loop = loop
         try:
-            thread.start()
+            self._start_thread()
         except RuntimeError:  # no more threads, or none in this interpreter
-            self.loop = self.thread = None
+            self.loop = None
             self.close()
             raise
         _running.add(self)
         logger.info('listening on %s', self.name)
+
+    def spawn(self) -> bool:
+        """Start one more thread; False, and a warning, where that fails."""
+        try:
+            self._start_thread()
+        except RuntimeError as error:
+            logger.warning(
+                'could not start a thread beside the %d there are (%s): slow '
+                'handlers hold up other clients until one returns',
+                len(self.threads),
+                error,
+            )
+            return False
+        return True
+
+    def exhausted(self) -> None:
+        """Warn that one more slow handler would hold up the others."""
+        logger.warning(
+            'all but one of the %d threads of %s are inside handlers: further '
+            'clients may have to wait; make handlers quicker, or raise '
+            'max_threads',
+            len(self.threads),
+            self.name,
+        )
+
+    def stopping(self) -> None:
+        """Turn new peers away: a stop has begun."""
+        self.close()
+
+    def ended(self) -> None:
+        """Take note, on one of the loop's threads, that the loop is over."""
+        assert self.loop is not None
+        self.failure = self.loop._loop_exit() or self.failure
+        self.loop = None  # it refers to us
+        _running.discard(self)
+        logger.info('stopped listening on %s', self.name)
+        self.done.set()
+        self.stop_asked.set()
 
     def run(self, start: Callable[[], object]) -> None:
         """Call `start`, which starts us, and wait for a signal or a stop."""
@@ -96,41 +139,57 @@ class Runner:
                 self.done.wait(1.0)
 
     def stop(self, code: int = 1001, reason: str = _STOPPING) -> None:
-        """Stop in good order; on the loop's own thread, without waiting."""
-        if self.loop is None:
+        """Stop in good order; on the loop's own threads, without waiting."""
+        if self.started == 0:
             self.close()
             return
-        self.loop._loop_stop(code, reason, self.patience)
+        loop = self.loop
+        if loop is not None:
+            loop._loop_stop(code, reason, self.patience)
         self.stop_asked.set()
-        if threading.current_thread() is not self.thread:
+        if threading.current_thread() not in self.threads:
             self.join()
 
     def join(self) -> None:
-        """Wait for the loop to end; say so where a handler never returns."""
+        """Wait for the loop and its threads; warn where a handler stays."""
         limit = None if self.patience is None else self.patience + 1.0
-        if not self.done.wait(limit):
+        end = None if limit is None else time.monotonic() + limit
+        if self.done.wait(limit):
+            for thread in list(self.threads):
+                thread.join(_left(end))
+        left = len(self.threads)
+        if left:
             logger.warning(
-                'a handler has not returned within %s s of the stop: leaving '
-                'its thread behind',
+                'handlers have not returned within %s s of the stop: leaving '
+                '%d threads behind',
                 limit,
+                left,
             )
-            _running.discard(self)
+        _running.discard(self)
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
 
-    def _drive(self) -> None:
-        assert self.loop is not None
+    def _start_thread(self) -> None:
+        number = self.started + 1
+        thread = threading.Thread(
+            target=self._work,
+            args=[self.loop],
+            name=f'twspy {self.name} #{number}',
+            daemon=True,
+        )
+        thread.start()
+        self.started = number
+
+    def _work(self, loop: Loop) -> None:
+        thread = threading.current_thread()
+        self.threads.add(thread)
         try:
-            self.loop._loop_drive()
-        except BaseException as error:
+            loop._loop_work()
+        except OSError as error:  # of the loop itself
             self.failure = error
         finally:
-            self.close()
-            _running.discard(self)
-            logger.info('stopped listening on %s', self.name)
-            self.done.set()
-            self.stop_asked.set()
+            self.threads.discard(thread)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Stop in good order at the first signal, at once at the second."""
@@ -143,8 +202,14 @@ class Runner:
         self._ask_to_stop(self.patience)
 
     def _ask_to_stop(self, patience: float | None) -> None:
-        if self.loop is not None:
-            self.loop._loop_stop(1001, _STOPPING, patience)
+        loop = self.loop
+        if loop is not None:
+            loop._loop_stop(1001, _STOPPING, patience)
+
+
+def _left(end: float | None) -> float | None:
+    """Seconds until `end`, at least 0; None: for ever."""
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 def _log_to_stderr() -> None:

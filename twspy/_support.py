@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twspy._twspy import CloseMessage, Connection
 
 _logger = logging.getLogger('twspy')
 _server_logger = logging.getLogger('twspy.server')
@@ -14,6 +17,18 @@ _server_logger = logging.getLogger('twspy.server')
 def log_debug(text: str) -> None:
     """Log what went wrong with a peer: of interest to who looks for it."""
     _logger.debug('%s', text)
+
+
+def log_ended(connection: Connection, message: CloseMessage) -> None:
+    """Log how a connection ended."""
+    if _logger.isEnabledFor(logging.DEBUG):
+        _logger.debug('connection with %s %s', connection, message.explanation)
+
+
+def log_client_ended(client: Connection, message: CloseMessage) -> None:
+    """Log how a server's client ended."""
+    if _server_logger.isEnabledFor(logging.DEBUG):
+        _server_logger.debug('client %s %s', client, message.explanation)
 
 
 def log_refused(peer: str, status: int, reason: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ._binding import bind, format_address
+from . import _worker, _workers
+from ._binding import Address, listening
 from ._runner import Runner
 from ._twspy import Connection, Message
 from ._twspy import Server as _Loop
@@ -25,7 +28,22 @@ class Server(_Loop):
 
     address: `(host, port)`. `''` as the host means all IPv4 addresses,
     `'::'` all IPv4 and IPv6 ones; port 0 picks a free port, which `address`
-    tells. The constructor binds, and raises OSError where it can't.
+    tells. Of a name's addresses the first IPv4 one is taken, else the first
+    IPv6 one; a link-local one names its interface: `'fe80::1%eth0'`. Or a
+    path with a `'/'` in it, such as `'/run/app.sock'`, for a Unix socket. A
+    file that a dead server left there is replaced, any other is an OSError;
+    the server removes its own at the end. On Linux a leading `'\\0'` makes
+    it an abstract name. The constructor binds, and raises OSError where it
+    can't.
+
+    sock: a bound or listening stream socket instead of an address. The
+    server takes it over, as if by `detach()`. With neither of both, the one
+    socket that systemd has passed is taken; see `listen_fds()`.
+
+    `str(client)` is `1.2.3.4:5` for an IPv4 client, also of `'::'`, whose
+    `remote_address` sockets write as `'::ffff:1.2.3.4'`. Clients of a Unix
+    socket mostly have no address (`''`); the process is named instead, as in
+    `unix:pid=4711`. They can connect, and wait, from the constructor on.
 
     loglevel: level of the logger `twspy.server`, which tells of start and
     stop at INFO and of clients and messages at DEBUG. Where logging is not
@@ -34,19 +52,45 @@ class Server(_Loop):
     max_join_time: seconds that a stop waits for clients to answer the Close
     frame, and for running handlers; None: as long as it takes.
 
-    options: `protocols` (subprotocols it speaks), `trusted_origins`
-    (`'same-origin'` or a list of origins; empty: every web page may connect),
-    `locations` (paths it serves; empty: all), `max_size` (bytes in a message,
-    1 MiB; None: no limit), `open_timeout` (seconds for the opening handshake,
-    10) and `close_timeout` (seconds for the closing one, 2).
+    options:
+
+    ================  =======  =============================================
+    protocols         ()       subprotocols it speaks
+    trusted_origins   ()       `'same-origin'` or a list of origins; empty:
+                               every web page may connect
+    locations         ()       paths it serves; empty: all
+    max_size          1 MiB    bytes in a message, or None
+    max_queue         1 MiB    bytes waiting to be sent to a client, above
+                               which `send()` waits for it
+    low_water         None     how few of them end the wait; None: a quarter
+                               of max_queue
+    max_clients       None     clients at a time, or None
+    max_threads       1024     threads for handlers that take their time
+    max_half_open     None     handshakes of one address at a time, or None
+    max_head_size     16 KiB   bytes in a request's head; 431 above it
+    max_header_lines  128      header lines in it, 256 at most
+    open_timeout      10 s     for the opening handshake, as a whole
+    close_timeout     2 s      for the closing one
+    ping_interval     20 s     of silence before a client is pinged
+    ping_timeout      20 s     that it then has to answer
+    idle_timeout      None     without a message before a client is closed
+                               with 1001
+    send_timeout      30 s     that `send()` waits before it drops a client
+                               that does not read
+    ================  =======  =============================================
+
+    Times are in seconds, None for no limit. A wrong value is a TypeError or
+    ValueError that names the option.
     """
 
     def __init__(
         self,
-        address: tuple[str, int],
+        address: Address | None = None,
         loglevel: int | str = logging.INFO,
         ssl_args: None = None,
         max_join_time: float | None = 2.0,
+        *,
+        sock: socket.socket | None = None,
         **options: Any,
     ) -> None:
         if ssl_args is not None:
@@ -54,27 +98,33 @@ class Server(_Loop):
                 'ssl_args is not supported by this version of twspy: leave '
                 'it None'
             )
-        listener = bind(address)
-        try:
-            super().__init__(listener, **options)
+        with listening(address, sock) as listener:
+            super().__init__(listener.sock, **options)
             logger.setLevel(loglevel)
-        except BaseException:
-            listener.close()
-            raise
-        self._bound = listener.getsockname()
-        self._runner = Runner(
-            format_address(self._bound), max_join_time, listener.close
-        )
+            self._bound = listener.sock.getsockname()
+            self._runner = Runner(listener.name, max_join_time, listener.close)
+        self._listener = listener.sock
+        self._worker: int | None = None
+        self._workers: _workers.Workers | None = None
+        # A port that this process has bound can be bound again by workers. A
+        # Unix socket can't, and how others have made theirs is not known.
+        self._can_share_port = isinstance(address, tuple | list)
 
     @property
     def address(self) -> Any:
-        """The bound address, with the real port where 0 was asked for."""
+        """The bound address, as `getsockname()` of sockets gives it: with
+        the real port where 0 was asked for, or a Unix socket's path."""
         return self._bound
 
     @property
     def max_join_time(self) -> float | None:
         """Seconds that a stop waits for clients and running handlers."""
         return self._runner.patience
+
+    @property
+    def worker(self) -> int | None:
+        """Which worker this process is, from 0; None outside of workers."""
+        return self._worker
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -106,6 +156,15 @@ class Server(_Loop):
         """Called with the payload of a pong, asked for or not."""
         logger.debug('client %s ponged %r', client, payload)
 
+    def onsent(self, client: Connection, message: Message) -> None:
+        """Called when a message that was sent has left this process.
+
+        In the order of sending, once the system has taken all of it; the
+        peer may not have it yet. Not called for messages that a client's
+        end overtakes. Override it on the class, or before `start()`: only
+        then is the departure of messages followed.
+        """
+
     def onerror(self, client: Connection | None, error: Exception) -> None:
         """Called with what a handler raised; logs it with its traceback.
 
@@ -125,7 +184,7 @@ class Server(_Loop):
 
     # Life
 
-    def run(self) -> None:
+    def run(self, workers: int | None = None) -> None:
         """Serve until Ctrl-C, SIGTERM or `stop()`, then close every client.
 
         Clients get a Close frame with 1001 and up to `max_join_time` seconds
@@ -134,12 +193,59 @@ class Server(_Loop):
         them in half. SystemExit in a handler stops the server and is raised
         here. A server can run once, else RuntimeError. It needs the main
         interpreter, as others have no threads that end with the process.
+
+        workers: how many processes to serve with, to use as many cores: the
+        handlers of one process share one core, except on free-threaded
+        builds. The processes are forked here and share the port, and the
+        system spreads the clients over them. Each has its own clients and its
+        own copy of all objects: `clients`, `broadcast()` and options that
+        limit count for one worker. `worker` tells which one this is.
+
+        A worker that crashes, or gets a SIGTERM of its own, is replaced, after
+        a pause that grows from 0.1 to 5 seconds where it happens again and
+        again. Ctrl-C or SIGTERM to this process, its death, `stop()` or
+        SystemExit in a handler of any worker stop them all; one that has not
+        ended two seconds after `max_join_time` is killed. What follows run()
+        happens in this process only, and so does `atexit`. No other thread
+        may run yet, else RuntimeError; so where no worker could start.
         """
-        self._runner.run(self.start)
+        if workers is None:
+            self._runner.run(self.start)
+        else:
+            self._run_workers(_workers.check_count(workers))
+
+    def _run_workers(self, count: int) -> None:
+        if self._runner.state != 'not started' or self._listener.fileno() < 0:
+            raise RuntimeError(
+                'the server is running or has run: make a new one'
+            )
+        if self._can_share_port:
+            _workers.share_port(self._listener)
+        self._workers = _workers.Workers(
+            count, self._serve_as_worker, self._runner.stop, self.max_join_time
+        )
+        try:
+            self._workers.run()
+        finally:
+            self._workers = None
+            self._runner.stop()
+
+    def _serve_as_worker(
+        self, index: int, note_listening: Callable[[], None]
+    ) -> None:
+        def start() -> None:
+            self.start()
+            note_listening()
+
+        self._workers, self._worker = None, index
+        if self._can_share_port:
+            _worker.bind_again(self._listener)
+        self._runner.run(start)
 
     def start(self) -> Server:
         """Serve in the background; returns the server itself."""
-        self._runner.start(self)
+        onsent = getattr(self.onsent, '__func__', None)
+        self._runner.start(self, tells_sent=onsent is not Server.onsent)
         return self
 
     def stop(
@@ -149,9 +255,13 @@ class Server(_Loop):
 
         code, reason: what the Close frames say. Waits up to `max_join_time`
         seconds; called in a handler it returns at once. Does nothing on a
-        server that is not running. Any thread.
+        server that is not running. Any thread. In the parent of workers it
+        stops all of them, without waiting.
         """
-        self._runner.stop(code, reason)
+        if self._workers is not None:
+            self._workers.stop(code, reason)
+        else:
+            self._runner.stop(code, reason)
 
     def __enter__(self) -> Server:
         return self.start()

@@ -1,19 +1,10 @@
 #include "engine/client.h"
 
-#include "engine/server.h"
+#include "engine/client_parts.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-enum {
-    READS_A_TURN = 16,    /* then the other clients have their turn */
-    CORK_MAX = 64 * 1024, /* gathered frames are written beyond it */
-    COPY_MAX = 16 * 1024 + TWS_FRAME_HEADER_MAX, /* larger frames are sent
-                                                  * without being copied */
-    OUT_KEPT = 256 * 1024, /* capacity a driver keeps for its frames */
-};
 
 struct tws_client *
 tws_client_new(struct tws_server *server,
@@ -55,333 +46,159 @@ tws_client_release(struct tws_client *client)
     tws_assembler_release(&client->assembler);
     tws_buffer_release(&client->unread);
     tws_buffer_release(&client->queue);
+    free(client->sent_reason);
     pthread_mutex_destroy(&client->lock);
     free(client);
 }
 
-/* Nothing more can be sent. Whoever reads next finds the end of the stream,
- * and so the driver learns of it. */
-static void
-break_off_lock_held(struct tws_client *client)
+void
+tws_client_break_off_lock_held(struct tws_client *client, enum tws_ended_by by,
+                               int sys_errno, const char *cause)
 {
+    if (client->cause == NULL) {
+        client->cause = cause;
+        client->cause_by = (uint8_t)by;
+        client->cause_errno = sys_errno;
+    }
     client->write_failed = true;
     tws_buffer_release(&client->queue);
-    client->congested = false;
+    atomic_store_explicit(&client->congested, false, memory_order_relaxed);
     if (client->transport.fd >= 0) {
         (void)shutdown(client->transport.fd, SHUT_RDWR);
     }
+    /* A paused or detached client is not read from until somebody does
+     * something about it. */
+    client->paused = false;
+    tws_client_update_interest_lock_held(client);
+    tws_client_wake_waiters_lock_held(client);
 }
 
-static void
-note_queue_lock_held(struct tws_client *client)
+void
+tws_client_break_off(struct tws_client *client, enum tws_ended_by by,
+                     const char *cause)
 {
-    size_t mark = tws_server_options(client->server)->high_water;
-    if (client->congested) {
-        mark /= 4; /* low water: not to pause and resume at every message */
+    pthread_mutex_lock(&client->lock);
+    if (client->state == TWS_CLIENT_OPEN) {
+        client->state = TWS_CLIENT_CLOSING; /* what was received is void */
     }
-    atomic_store_explicit(&client->congested,
-                          tws_buffer_length(&client->queue) > mark,
-                          memory_order_relaxed);
+    tws_client_break_off_lock_held(client, by, 0, cause);
+    pthread_mutex_unlock(&client->lock);
 }
 
-/* Asks the poller for what the client needs now. */
-static void
-update_interest_lock_held(struct tws_client *client)
+static unsigned
+wanted_events(const struct tws_client *client)
 {
-    unsigned events = TWS_READABLE;
+    bool queued =
+        tws_buffer_length(&client->queue) > 0 && !client->write_failed;
+    if (client->detached) {
+        /* Its worker reads; only what is queued is to leave meanwhile. */
+        return queued ? TWS_WRITABLE : 0;
+    }
     if (client->paused) {
         /* Even with an empty queue: being writable is what ends a pause. */
-        events = TWS_WRITABLE;
+        return TWS_WRITABLE;
     }
-    else if (tws_buffer_length(&client->queue) > 0) {
-        events |= TWS_WRITABLE;
-    }
-    if (events == client->interest || client->write_failed
-        || client->transport.fd < 0) {
-        return;
-    }
-    struct tws_error err;
-    if (tws_server_watch(client->server, client, events, &err) == TWS_OK) {
-        client->interest = events;
-    }
-    else {
-        break_off_lock_held(client); /* unwatched it would hang for ever */
-    }
-}
-
-/* Writes the parts as far as the kernel takes them and queues the rest. The
- * queue is empty. */
-static enum tws_status
-write_or_queue_lock_held(struct tws_client *client, struct iovec *parts,
-                         int count, struct tws_error *err)
-{
-    size_t written = 0;
-    enum tws_status status = TWS_OK;
-    if (!client->write_failed) {
-        status = tws_writev(&client->transport, parts, count, &written, err);
-    }
-    if (status == TWS_OS) {
-        break_off_lock_held(client);
-    }
-    if (client->write_failed) {
-        return TWS_OK;
-    }
-    if (status == TWS_AGAIN) {
-        written = 0;
-    }
-    for (int i = 0; i < count; i++) {
-        size_t length = parts[i].iov_len;
-        size_t skip = written < length ? written : length;
-        written -= skip;
-        if (tws_buffer_append(&client->queue,
-                              (uint8_t *)parts[i].iov_base + skip,
-                              length - skip)
-            != TWS_OK) {
-            /* Part of a frame may be out: the stream can't go on. */
-            break_off_lock_held(client);
-            return tws_error_nomem(err);
-        }
-    }
-    note_queue_lock_held(client);
-    update_interest_lock_held(client);
-    return TWS_OK;
-}
-
-static void
-write_queue_lock_held(struct tws_client *client)
-{
-    struct tws_buffer *queue = &client->queue;
-    while (tws_buffer_length(queue) > 0 && !client->write_failed) {
-        size_t written;
-        struct tws_error err;
-        enum tws_status status =
-            tws_write(&client->transport, tws_buffer_data(queue),
-                      tws_buffer_length(queue), &written, &err);
-        if (status == TWS_AGAIN) {
-            break;
-        }
-        if (status != TWS_OK) {
-            break_off_lock_held(client);
-            break;
-        }
-        tws_buffer_consume(queue, written);
-    }
-    if (tws_buffer_length(queue) == 0) {
-        tws_buffer_release(queue);
-    }
-    note_queue_lock_held(client);
-    update_interest_lock_held(client);
-}
-
-static void
-flush_lock_held(struct tws_client *client)
-{
-    struct tws_driver *driver = client->cork;
-    if (tws_buffer_length(&client->queue) > 0) {
-        write_queue_lock_held(client);
-    }
-    if (driver == NULL || tws_buffer_length(&driver->out) == 0) {
-        return;
-    }
-    struct tws_buffer *out = &driver->out;
-    struct tws_error err;
-    if (tws_buffer_length(&client->queue) > 0) {
-        if (tws_buffer_append(&client->queue, tws_buffer_data(out),
-                              tws_buffer_length(out))
-            != TWS_OK) {
-            break_off_lock_held(client);
-        }
-        note_queue_lock_held(client);
-    }
-    else {
-        struct iovec part = {.iov_base = tws_buffer_data(out),
-                             .iov_len = tws_buffer_length(out)};
-        /* A failure has marked the client; its next read ends it. */
-        (void)write_or_queue_lock_held(client, &part, 1, &err);
-    }
-    tws_buffer_consume(out, tws_buffer_length(out));
-    if (out->capacity > OUT_KEPT) {
-        tws_buffer_release(out);
-    }
-}
-
-/* Sends parts that make up whole frames. */
-static enum tws_status
-send_parts_lock_held(struct tws_client *client, struct iovec *parts, int count,
-                     struct tws_error *err)
-{
-    size_t length = 0;
-    for (int i = 0; i < count; i++) {
-        length += parts[i].iov_len;
-    }
-    struct tws_buffer *to = NULL;
-    if (client->cork != NULL) {
-        if (length > COPY_MAX
-            || tws_buffer_length(&client->cork->out) > CORK_MAX) {
-            flush_lock_held(client);
-        }
-        if (length <= COPY_MAX) {
-            to = &client->cork->out;
-        }
-    }
-    if (to == NULL && tws_buffer_length(&client->queue) > 0) {
-        to = &client->queue; /* what is queued goes first */
-    }
-    if (to == NULL) {
-        return write_or_queue_lock_held(client, parts, count, err);
-    }
-    uint8_t *room;
-    if (client->write_failed) {
-        return TWS_OK;
-    }
-    if (tws_buffer_reserve(to, length, &room) != TWS_OK) {
-        return tws_error_nomem(err);
-    }
-    for (int i = 0; i < count; i++) {
-        if (parts[i].iov_len > 0) {
-            memcpy(room, parts[i].iov_base, parts[i].iov_len);
-        }
-        room += parts[i].iov_len;
-    }
-    tws_buffer_commit(to, length);
-    note_queue_lock_held(client);
-    return TWS_OK;
-}
-
-static enum tws_status
-send_frame_lock_held(struct tws_client *client, uint8_t opcode, bool fin,
-                     struct tws_span payload, struct tws_error *err)
-{
-    uint8_t header[TWS_FRAME_HEADER_MAX];
-    struct tws_frame_header fields = {
-        .opcode = opcode,
-        .fin = fin,
-        .length = payload.length,
-    };
-    struct iovec parts[2] = {
-        {.iov_base = header,
-         .iov_len = tws_frame_header_encode(&fields, header)},
-        {.iov_base = (void *)(uintptr_t)payload.data,
-         .iov_len = payload.length},
-    };
-    return send_parts_lock_held(client, parts, 2, err);
-}
-
-enum tws_status
-tws_client_send(struct tws_client *client, uint8_t opcode,
-                struct tws_span payload, size_t fragment,
-                struct tws_error *err)
-{
-    enum tws_status status = TWS_EOF;
-    pthread_mutex_lock(&client->lock);
-    if (client->state != TWS_CLIENT_OPEN) {
-        goto done;
-    }
-    if (fragment == 0 || fragment > payload.length) {
-        fragment = payload.length;
-    }
-    bool last;
-    do {
-        struct tws_span part = {.data = payload.data, .length = fragment};
-        last = fragment == payload.length;
-        status = send_frame_lock_held(client, opcode, last, part, err);
-        if (status != TWS_OK && opcode == TWS_OPCODE_CONTINUATION) {
-            /* Half a message is out: no other may follow it. */
-            break_off_lock_held(client);
-        }
-        if (!last) {
-            payload.data += fragment;
-        }
-        payload.length -= fragment;
-        if (fragment > payload.length) {
-            fragment = payload.length;
-        }
-        opcode = TWS_OPCODE_CONTINUATION;
-    } while (status == TWS_OK && !last);
-done:
-    pthread_mutex_unlock(&client->lock);
-    return status;
-}
-
-enum tws_status
-tws_client_send_packed(struct tws_client *client, struct tws_span frames,
-                       struct tws_error *err)
-{
-    enum tws_status status = TWS_EOF;
-    pthread_mutex_lock(&client->lock);
-    if (client->state == TWS_CLIENT_OPEN) {
-        struct iovec part = {.iov_base = (void *)(uintptr_t)frames.data,
-                             .iov_len = frames.length};
-        status = send_parts_lock_held(client, &part, 1, err);
-    }
-    pthread_mutex_unlock(&client->lock);
-    return status;
-}
-
-static enum tws_status
-send_control_lock_held(struct tws_client *client,
-                       const struct tws_control *control,
-                       struct tws_error *err)
-{
-    if (control->length == 0) {
-        return TWS_OK;
-    }
-    struct iovec part = {.iov_base = (void *)(uintptr_t)control->bytes,
-                         .iov_len = control->length};
-    return send_parts_lock_held(client, &part, 1, err);
-}
-
-enum tws_status
-tws_client_close(struct tws_client *client, uint16_t code,
-                 struct tws_span reason, struct tws_error *err)
-{
-    enum tws_status status = TWS_EOF;
-    struct tws_control control;
-    pthread_mutex_lock(&client->lock);
-    if (client->state == TWS_CLIENT_OPEN) {
-        tws_session_close(&client->session, code, reason, NULL, &control);
-        status = send_control_lock_held(client, &control, err);
-        client->state = TWS_CLIENT_CLOSING;
-    }
-    pthread_mutex_unlock(&client->lock);
-    if (status != TWS_EOF) {
-        tws_server_todo(client->server, client);
-    }
-    return status;
+    return TWS_READABLE | (queued ? TWS_WRITABLE : 0U);
 }
 
 void
-tws_client_break_off(struct tws_client *client)
+tws_client_update_interest_lock_held(struct tws_client *client)
 {
-    pthread_mutex_lock(&client->lock);
-    break_off_lock_held(client);
-    pthread_mutex_unlock(&client->lock);
+    unsigned events = wanted_events(client);
+    if (events == client->interest || client->transport.fd < 0) {
+        return;
+    }
+    struct tws_error err;
+    if (tws_server_watch(client->server, client, client->interest, events,
+                         &err)
+        == TWS_OK) {
+        client->interest = (uint8_t)events;
+    }
+    else if (client->cause == NULL) {
+        /* Unwatched it would hang for ever. */
+        tws_client_break_off_lock_held(client, TWS_ENDED_BY_US, err.sys_errno,
+                                       "its socket could not be watched");
+    }
 }
 
-size_t
-tws_client_queued(struct tws_client *client)
+/* Waiting ---------------------------------------------------------------- */
+
+bool
+tws_client_await(struct tws_client *client, enum tws_await what,
+                 struct tws_waiter *waiter)
 {
     pthread_mutex_lock(&client->lock);
-    size_t length = tws_buffer_length(&client->queue);
-    if (client->cork != NULL) {
-        length += tws_buffer_length(&client->cork->out);
+    enum tws_client_state state = client->state;
+    bool wait = what == TWS_AWAIT_ROOM
+                    ? client->congested && state == TWS_CLIENT_OPEN
+                    : state < TWS_CLIENT_LINGERING;
+    if (wait) {
+        waiter->next = client->waiters;
+        client->waiters = waiter;
+        waiter->linked = true;
     }
     pthread_mutex_unlock(&client->lock);
-    return length;
+    return wait;
 }
 
 void
-tws_client_cork(struct tws_driver *driver, struct tws_client *client,
+tws_client_forget(struct tws_client *client, struct tws_waiter *waiter)
+{
+    pthread_mutex_lock(&client->lock);
+    if (waiter->linked) {
+        struct tws_waiter **link = &client->waiters;
+        while (*link != waiter) {
+            link = &(*link)->next;
+        }
+        *link = waiter->next;
+        waiter->linked = false;
+    }
+    pthread_mutex_unlock(&client->lock);
+}
+
+void
+tws_client_wake_waiters_lock_held(struct tws_client *client)
+{
+    while (client->waiters != NULL) {
+        struct tws_waiter *waiter = client->waiters;
+        client->waiters = waiter->next;
+        waiter->linked = false;
+        waiter->wake(waiter); /* it may be gone when this returns */
+    }
+}
+
+/* Serving ---------------------------------------------------------------- */
+
+void
+tws_client_cork(struct tws_worker *worker, struct tws_client *client,
                 struct tws_input rest)
 {
-    driver->client = client;
-    driver->reads = 0;
-    driver->drained = false;
-    driver->cursor = rest;
-    driver->ending.over = false;
+    tws_worker_begin(worker, client, rest);
+    client->worker = worker;
+    atomic_store_explicit(&client->serving_thread, (uintptr_t)worker->thread,
+                          memory_order_relaxed);
     pthread_mutex_lock(&client->lock);
-    client->cork = driver;
+    client->cork = worker;
     pthread_mutex_unlock(&client->lock);
+}
+
+struct tws_receipt *
+tws_client_uncork(struct tws_worker *worker, struct tws_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    tws_client_flush_lock_held(client);
+    struct tws_receipt *receipt = client->receipts;
+    if (TWS_UNLIKELY(receipt != NULL) && receipt->end <= client->written) {
+        client->receipts = receipt->next;
+        pthread_mutex_unlock(&client->lock);
+        return receipt;
+    }
+    client->cork = NULL;
+    pthread_mutex_unlock(&client->lock);
+    atomic_store_explicit(&client->serving_thread, 0, memory_order_relaxed);
+    client->worker = NULL;
+    worker->client = NULL;
+    return NULL;
 }
 
 void
@@ -389,168 +206,82 @@ tws_client_pause(struct tws_client *client, bool paused)
 {
     pthread_mutex_lock(&client->lock);
     client->paused = paused;
-    update_interest_lock_held(client);
+    tws_client_update_interest_lock_held(client);
     pthread_mutex_unlock(&client->lock);
 }
 
 void
-tws_client_flush(struct tws_client *client)
+tws_client_detach(struct tws_client *client)
 {
     pthread_mutex_lock(&client->lock);
-    flush_lock_held(client);
-    pthread_mutex_unlock(&client->lock);
-}
-
-void
-tws_client_uncork(struct tws_driver *driver, struct tws_client *client)
-{
-    pthread_mutex_lock(&client->lock);
-    flush_lock_held(client);
+    tws_client_flush_lock_held(client);
     client->cork = NULL;
+    client->detached = true;
+    tws_client_update_interest_lock_held(client);
     pthread_mutex_unlock(&client->lock);
-    driver->client = NULL;
 }
 
-/* A rule was broken, or memory is short: says so with a Close frame. */
-static void
-fail(struct tws_driver *driver, struct tws_client *client,
-     const struct tws_error *why)
+void
+tws_client_give_back(struct tws_client *client)
 {
-    struct tws_control control;
-    struct tws_error err;
-    uint16_t code = why->close_code != 0 ? why->close_code : TWS_CLOSE_UNABLE;
-    struct tws_span reason = {.data = why->reason,
-                              .length = strlen(why->reason)};
     pthread_mutex_lock(&client->lock);
-    tws_session_close(&client->session, code, reason, NULL, &control);
-    if (send_control_lock_held(client, &control, &err) != TWS_OK) {
-        break_off_lock_held(client);
-    }
-    client->state = TWS_CLIENT_LINGERING;
+    client->returned = true;
     pthread_mutex_unlock(&client->lock);
-    tws_driver_end(driver, code, reason);
-    driver->ending.ours = true;
+    tws_server_attend(client->server, client);
 }
 
-/* The stream ended, or reading failed. */
-static void
-lose(struct tws_driver *driver, struct tws_client *client,
-     enum tws_status status, const struct tws_error *why)
+bool
+tws_client_take_back(struct tws_client *client)
 {
-    struct tws_span reason =
-        TWS_SPAN("peer ended the connection without a Close frame");
-    char text[sizeof(driver->ending.reason)];
-    if (status == TWS_OS) {
-        int length = snprintf(text, sizeof(text), "%s: %s", why->reason,
-                              strerror(why->sys_errno));
-        reason = (struct tws_span){.data = text, .length = (size_t)length};
-    }
     pthread_mutex_lock(&client->lock);
-    client->state = TWS_CLIENT_GONE;
+    bool returned = client->returned;
+    if (returned) {
+        client->returned = false;
+        client->detached = false;
+        tws_client_update_interest_lock_held(client);
+    }
     pthread_mutex_unlock(&client->lock);
-    tws_driver_end(driver, TWS_CLOSE_ABNORMAL, reason);
-    driver->ending.lost = true;
+    return returned;
 }
 
-/* Reads once: into the scratch, or into a large message's own memory, which
- * may complete it (TWS_OK). TWS_AGAIN with *more: look at the cursor again;
- * without: there is nothing to read now, or others have their turn. */
-static enum tws_status
-read_more(struct tws_driver *driver, struct tws_client *client, bool *more,
-          struct tws_event *event, struct tws_error *err)
-{
-    uint8_t *room;
-    size_t size;
-    size_t got;
-    *more = false;
-    if (driver->drained || driver->reads >= READS_A_TURN) {
-        return TWS_AGAIN;
-    }
-    driver->reads++;
-    bool direct =
-        tws_receive_room(&client->reader, &client->assembler, &room, &size);
-    if (!direct) {
-        room = driver->scratch;
-        size = TWS_SCRATCH_SIZE;
-    }
-    enum tws_status status =
-        tws_read(&client->transport, room, size, &got, err);
-    if (status != TWS_OK) {
-        return status;
-    }
-    *more = true;
-    driver->drained = got < size;
-    if (direct) {
-        return tws_receive_direct(&client->reader, &client->assembler,
-                                  &tws_server_options(client->server)->message,
-                                  room, got, event, err);
-    }
-    driver->cursor = (struct tws_input){.data = room, .length = got};
-    return TWS_AGAIN;
-}
+/* The end ---------------------------------------------------------------- */
 
-/* True where the program is to hear of the event. */
-static bool
-take(struct tws_driver *driver, struct tws_client *client,
-     const struct tws_event *event)
+void
+tws_client_describe_end(struct tws_client *client, struct tws_ending *ending)
 {
-    if (event->type <= TWS_EVENT_BINARY
-        && atomic_load_explicit(&client->state, memory_order_relaxed)
-               == TWS_CLIENT_OPEN) {
-        return true;
-    }
-    struct tws_control reply;
-    struct tws_error err;
     pthread_mutex_lock(&client->lock);
-    bool concerns = tws_session_take(&client->session, event, NULL, &reply);
-    if (send_control_lock_held(client, &reply, &err) != TWS_OK) {
-        break_off_lock_held(client);
+    ending->sent_code = client->session.sent_code;
+    ending->received_code = client->session.received_code;
+    if (client->sent_reason != NULL) {
+        struct tws_span reason = {.data = client->sent_reason,
+                                  .length = strlen(client->sent_reason)};
+        tws_ending_set_sent(ending, client->session.sent_code, reason);
     }
-    if (event->type == TWS_EVENT_CLOSE) {
-        client->state = TWS_CLIENT_LINGERING;
-    }
+    ending->unsent = client->accepted - client->written;
     pthread_mutex_unlock(&client->lock);
-    if (event->type == TWS_EVENT_CLOSE) {
-        tws_driver_end(driver, event->code, event->reason);
-        return false;
-    }
-    return concerns;
+    uint64_t ping =
+        atomic_load_explicit(&client->ping_sent_at, memory_order_relaxed);
+    ending->ping_age = ping == 0 ? UINT64_MAX : tws_clock_now() - ping;
 }
 
-enum tws_status
-tws_client_next(struct tws_driver *driver, struct tws_client *client,
-                struct tws_event *event)
+void
+tws_client_describe_closing(struct tws_client *client,
+                            struct tws_ending *ending)
 {
-    const struct tws_message_limits *limits =
-        &tws_server_options(client->server)->message;
-    struct tws_error err;
-    while (!driver->ending.over) {
-        bool more = true;
-        enum tws_status status =
-            tws_receive(&client->reader, &client->assembler, limits,
-                        &driver->cursor, event, &err);
-        if (status == TWS_AGAIN) {
-            status = read_more(driver, client, &more, event, &err);
-        }
-        switch (status) {
-        case TWS_OK:
-            if (take(driver, client, event)) {
-                return TWS_OK;
-            }
-            break;
-        case TWS_AGAIN:
-            if (!more) {
-                return TWS_AGAIN;
-            }
-            break;
-        case TWS_PROTOCOL:
-        case TWS_NOMEM:
-            fail(driver, client, &err);
-            break;
-        default:
-            lose(driver, client, status, &err);
-            break;
-        }
+    const char *reason = "the closing handshake has begun";
+    uint16_t code = TWS_CLOSE_ABNORMAL;
+    tws_ending_clear(ending);
+    pthread_mutex_lock(&client->lock);
+    ending->by = client->cause_by;
+    ending->sys_errno = client->cause_errno;
+    if (client->cause != NULL) {
+        reason = client->cause;
     }
-    return TWS_EOF;
+    else if (client->session.sent_code != 0) {
+        code = client->session.sent_code;
+    }
+    pthread_mutex_unlock(&client->lock);
+    struct tws_span span = {.data = reason, .length = strlen(reason)};
+    tws_ending_set_reason(ending, code, span);
+    tws_client_describe_end(client, ending);
 }

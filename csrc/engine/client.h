@@ -1,22 +1,19 @@
 /* One connection of a server, from its 101 answer to its end: reads and
  * judges what the peer sends, queues and writes what is sent to it.
  *
- * Threads: the driver (the thread that turns the server's loop) alone reads.
- * Any thread may send and close; `lock` keeps whole frames together. No
- * function here calls up while it holds the lock. */
+ * Threads: one worker at a time serves a client, and it alone reads: the
+ * driver, or the one whose handler has lost the role of the driver and which
+ * then has the client for itself (detached) until that handler returns. Any
+ * thread may send and close; `lock` keeps whole frames together. No function
+ * here calls up while it holds the lock. */
 #ifndef TWS_ENGINE_CLIENT_H
 #define TWS_ENGINE_CLIENT_H
 
-#include "engine/driver.h"
 #include "engine/watch.h"
+#include "engine/worker.h"
 #include "net/socket.h"
 #include "net/transport.h"
 #include "protocol/session.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-
-struct tws_server;
 
 enum tws_client_state {
     TWS_CLIENT_OPEN,
@@ -26,37 +23,84 @@ enum tws_client_state {
     TWS_CLIENT_GONE,      /* no descriptor any more */
 };
 
+/* A thread that waits for a client; see tws_client_await(). */
+struct tws_waiter {
+    void (*wake)(struct tws_waiter *waiter); /* with the client's lock held;
+                                              * must not wait */
+    struct tws_waiter *next;
+    bool linked;
+};
+
+/* A message whose departure the program wants to hear of. */
+struct tws_receipt {
+    struct tws_receipt *next;
+    uint64_t end; /* of the message, in bytes accepted for sending */
+    void *user;
+};
+
 struct tws_client {
-    struct tws_watch watch; /* first: what the poller hands back; driver */
+    struct tws_watch watch; /* first: what the poller hands back */
     struct tws_transport transport;
     struct tws_server *server; /* borrowed; outlives its clients' service */
     void *user;                /* the owner's; see struct tws_handlers */
 
-    /* Guarded by the server's lock while the client is in its table. */
+    /* Guarded by the server's lock while the client is in its table; later
+     * the driver's. */
     struct tws_client *next;
     struct tws_client *previous;
-    struct tws_client *next_todo; /* of those that need a deadline */
-    bool linked;                  /* in the table */
-    bool in_todo;
 
-    /* The driver's own. */
-    bool shut;       /* the peer was told of the end */
-    size_t lingered; /* bytes read and thrown away after the end */
+    /* Of the worker that serves it. */
+    struct tws_worker *worker;         /* that one, or NULL */
+    _Atomic(uintptr_t) serving_thread; /* its pthread_t; 0: none */
     struct tws_frame_reader reader;
     struct tws_assembler assembler;
     struct tws_buffer unread; /* received but not parsed yet, while the send
                                * queue is too long */
 
+    /* The driver's own. */
+    _Atomic uint64_t ping_sent_at; /* clock; 0: none is unanswered */
+    uint64_t ping_waits_since;     /* clock; from when its time counts */
+    uint64_t last_message;   /* clock, as far as the idle limit needs it */
+    uint64_t written_before; /* `written` at the last look */
+    uint32_t lingered;       /* bytes read and thrown away after the end */
+    uint32_t ping_serial;    /* what the last keepalive ping says */
+    uint32_t quiet;          /* looks in a row that nothing was heard */
+    bool shut;               /* the peer was told of the end */
+    bool linked;             /* in the table; also under the server's lock */
+    bool lingering;          /* in the list of those */
+    bool close_timed;        /* the timer is the closing handshake's */
+
+    /* Of the worker that serves it; the driver takes and clears them. */
+    bool heard_message;
+    uint32_t heard; /* bytes since the last look; UINT32_MAX: a frame */
+
     pthread_mutex_t lock; /* of what follows, up to the atomics */
     struct tws_session session;
     struct tws_buffer queue; /* framed bytes not written yet */
-    struct tws_driver *cork; /* the driver that serves this client now:
-                              * small frames gather in its `out` */
-    unsigned interest;       /* events asked of the poller */
-    bool write_failed;       /* the next read will tell why */
-    bool paused;             /* reading waits for the queue to shrink */
-    atomic_bool congested;   /* the queue is above high water */
-    _Atomic uint8_t state;   /* enum tws_client_state; written under lock */
+    struct tws_worker *cork; /* who serves it: small frames gather in its
+                              * `out` */
+    struct tws_waiter *waiters;
+    struct tws_receipt *receipts; /* in the order of sending */
+    uint64_t accepted;            /* bytes, for receipts and the queue */
+    uint64_t written;             /* of those, what the kernel has taken */
+    char *sent_reason;            /* owned; of our Close; NULL: none */
+    const char *cause; /* static; why it was broken off; NULL: it was not */
+    int cause_errno;
+    uint8_t cause_by;  /* enum tws_ended_by */
+    uint8_t interest;  /* events asked of the poller; 0: not in it */
+    bool write_failed; /* the next read will tell why */
+    bool detached;     /* a worker that does not drive serves it; the driver
+                        * reads it without the lock, as only that changes it
+                        * for clients that nobody serves */
+    bool returned;     /* and that one is done */
+    bool concluded;    /* handlers->close was called */
+    bool lost;         /* nothing can be sent to it any more */
+
+    atomic_bool paused;       /* reading waits for the queue to shrink;
+                               * written under lock */
+    _Atomic uint64_t latency; /* nanoseconds of the last ping; 0: none */
+    atomic_bool congested;    /* the queue is above high water */
+    _Atomic uint8_t state;    /* enum tws_client_state; written under lock */
     atomic_uint references;
 };
 
@@ -68,39 +112,95 @@ void tws_client_retain(struct tws_client *client);
 /* Frees it with the last reference. */
 void tws_client_release(struct tws_client *client);
 
-/* What goes out, from any thread. TWS_EOF: the connection is closing or
- * closed, nothing was queued. `payload` is copied or written before the
- * call returns. `fragment` is the most bytes a frame may hold; 0: one
- * frame. */
+/* client_write.c: what goes out, from any thread. ----------------------- */
+
+/* TWS_EOF: the connection is closing or closed, nothing was queued. `payload`
+ * is copied or written before the call returns. `fragment` is the most bytes
+ * a frame may hold; 0: one frame. `receipt`: handlers->sent() is called with
+ * it once the message has left, or handlers->unsent() if it never will; NULL:
+ * neither; on failure it stays the caller's. */
 enum tws_status tws_client_send(struct tws_client *client, uint8_t opcode,
                                 struct tws_span payload, size_t fragment,
-                                struct tws_error *err);
-/* The same for frames that are packed already. */
+                                void *receipt, struct tws_error *err);
+/* The same for frames that are packed already, and count as so many messages
+ * with so many bytes of payload. */
 enum tws_status tws_client_send_packed(struct tws_client *client,
                                        struct tws_span frames,
-                                       struct tws_error *err);
-/* Begins the closing handshake; TWS_EOF where it began before. */
+                                       unsigned messages, size_t payload,
+                                       void *receipt, struct tws_error *err);
+/* Begins the closing handshake; TWS_EOF where it began before. `by` limit:
+ * it broke one. */
 enum tws_status tws_client_close(struct tws_client *client, uint16_t code,
-                                 struct tws_span reason,
+                                 struct tws_span reason, enum tws_ended_by by,
                                  struct tws_error *err);
-/* Ends the connection at once, without a closing handshake. Any thread. */
-void tws_client_break_off(struct tws_client *client);
+/* Writes what is queued, as far as the kernel takes it. */
+void tws_client_flush(struct tws_client *client);
 /* Bytes accepted for sending that the kernel has not taken yet. */
 size_t tws_client_queued(struct tws_client *client);
 
-/* Driver only. The next event that concerns the program; answers pings and
- * the peer's Close. TWS_AGAIN: nothing more for now. TWS_EOF: the connection
- * is over, driver->ending tells how. */
-enum tws_status tws_client_next(struct tws_driver *driver,
+/* client.c -------------------------------------------------------------- */
+
+/* Ends the connection at once, without a closing handshake. Any thread. The
+ * first cause counts; it is static text. */
+void tws_client_break_off(struct tws_client *client, enum tws_ended_by by,
+                          const char *cause);
+
+enum tws_await {
+    TWS_AWAIT_ROOM, /* in its queue, below the high-water mark */
+    TWS_AWAIT_OVER, /* the end of the closing handshake */
+};
+/* Any thread. False: it need not wait. Else waiter->wake() is called once
+ * when it is worth another look, unless tws_client_forget() comes first. */
+bool tws_client_await(struct tws_client *client, enum tws_await what,
+                      struct tws_waiter *waiter);
+void tws_client_forget(struct tws_client *client, struct tws_waiter *waiter);
+
+/* True in the handlers of this client: on the thread that serves it. */
+static inline bool
+tws_client_is_served_here(const struct tws_client *client)
+{
+    return atomic_load_explicit(&client->serving_thread, memory_order_relaxed)
+           == (uintptr_t)pthread_self();
+}
+
+/* What is known of the end of one that is over: completes what says who
+ * ended it, and with which code. */
+void tws_client_describe_end(struct tws_client *client,
+                             struct tws_ending *ending);
+/* All that is known of one that is closing or was broken off. */
+void tws_client_describe_closing(struct tws_client *client,
+                                 struct tws_ending *ending);
+
+/* Between cork and uncork the worker serves this client: small frames gather
+ * in worker->out. `rest` is what was read of it before. */
+void tws_client_cork(struct tws_worker *worker, struct tws_client *client,
+                     struct tws_input rest);
+/* Writes what has gathered. A receipt (owned by the caller then) where a
+ * message has left whose sender waits to hear of it; the client is corked
+ * still. NULL: there is none, and it is not. */
+struct tws_receipt *tws_client_uncork(struct tws_worker *worker,
+                                      struct tws_client *client);
+/* Reading waits until the queue is shorter; or goes on. */
+void tws_client_pause(struct tws_client *client, bool paused);
+/* The worker that serves it has lost the role of the driver. With the pool's
+ * lock held. */
+void tws_client_detach(struct tws_client *client);
+/* That worker is done with it; the driver is to be told. */
+void tws_client_give_back(struct tws_client *client);
+/* The driver takes it back. True where there was something to take. */
+bool tws_client_take_back(struct tws_client *client);
+
+/* client_read.c: the worker that serves it only. ------------------------ */
+
+/* The next event that concerns the program; answers pings and the peer's
+ * Close. TWS_AGAIN: nothing more for now. TWS_EOF: the connection is over,
+ * worker->ending tells how. */
+enum tws_status tws_client_next(struct tws_worker *worker,
                                 struct tws_client *client,
                                 struct tws_event *event);
-/* Driver only. Between cork and uncork the driver serves this client: small
- * frames gather in driver->out. `rest` is what was read of it before. */
-void tws_client_cork(struct tws_driver *driver, struct tws_client *client,
-                     struct tws_input rest);
-void tws_client_flush(struct tws_client *client);
-/* Driver only: stop reading from it until its queue is shorter; or go on. */
-void tws_client_pause(struct tws_client *client, bool paused);
-void tws_client_uncork(struct tws_driver *driver, struct tws_client *client);
+/* Ends the connection for the program, without a word to the peer beyond
+ * what `by` calls for; see worker->ending. */
+void tws_client_give_up(struct tws_worker *worker, struct tws_client *client,
+                        enum tws_ended_by by, const char *reason);
 
 #endif /* TWS_ENGINE_CLIENT_H */

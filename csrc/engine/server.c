@@ -1,6 +1,7 @@
 #include "engine/server.h"
 
 #include "engine/server_parts.h"
+#include "net/random.h"
 
 #include <stdlib.h>
 
@@ -12,22 +13,32 @@ tws_server_new(int listener, enum tws_poller_kind kind,
                const struct tws_handlers *handlers, struct tws_server **result,
                struct tws_error *err)
 {
+    uint32_t seed;
     struct tws_server *server = calloc(1, sizeof(*server));
     if (server == NULL) {
         return tws_error_nomem(err);
-    }
-    enum tws_status status;
-    if (pthread_mutex_init(&server->lock, NULL) != 0) {
-        status = tws_error_nomem(err);
-        goto no_lock;
     }
     server->watch.kind = TWS_WATCH_LISTENER;
     server->listener = listener;
     server->options = *options;
     server->handlers = *handlers;
-    status = tws_driver_init(&server->driver, err);
+    server->stop_deadline = UINT64_MAX;
+    enum tws_status status = tws_random_bytes(&seed, sizeof(seed), err);
     if (status != TWS_OK) {
-        goto no_driver;
+        goto no_lock;
+    }
+    if (pthread_mutex_init(&server->lock, NULL) != 0) {
+        status = tws_error_nomem(err);
+        goto no_lock;
+    }
+    status = tws_pool_init(&server->pool, err);
+    if (status != TWS_OK) {
+        goto no_pool;
+    }
+    status = tws_half_open_init(&server->half_open, options->max_half_open,
+                                seed, err);
+    if (status != TWS_OK) {
+        goto no_half_open;
     }
     status = tws_poller_new(kind, &server->poller, err);
     if (status != TWS_OK) {
@@ -37,8 +48,10 @@ tws_server_new(int listener, enum tws_poller_kind kind,
     return TWS_OK;
 
 no_poller:
-    tws_driver_release(&server->driver);
-no_driver:
+    tws_half_open_release(&server->half_open);
+no_half_open:
+    tws_pool_fini(&server->pool);
+no_pool:
     pthread_mutex_destroy(&server->lock);
 no_lock:
     free(server);
@@ -53,13 +66,15 @@ tws_server_free(struct tws_server *server)
     }
     tws_timers_release(&server->timers);
     tws_poller_free(server->poller);
-    tws_driver_release(&server->driver);
+    tws_half_open_release(&server->half_open);
+    tws_pool_fini(&server->pool);
     pthread_mutex_destroy(&server->lock);
     free(server);
 }
 
-/* What other threads asked for. True where a stop is new; `patience` is then
- * set. */
+/* What others asked for -------------------------------------------------- */
+
+/* True where a stop is new. */
 static bool
 take_stop(struct tws_server *server, uint64_t *patience, uint16_t *code,
           char *reason, size_t *reason_length)
@@ -78,38 +93,81 @@ take_stop(struct tws_server *server, uint64_t *patience, uint16_t *code,
 }
 
 static void
-attend(struct tws_server *server, uint64_t *stop_deadline)
+stop_accepting(struct tws_server *server)
+{
+    if (server->listener < 0) {
+        return;
+    }
+    tws_accepting_stop(server);
+    tws_timers_cancel(&server->timers, &server->watch.timer);
+    server->listener = -1;
+    if (server->handlers.stopping != NULL) {
+        server->handlers.stopping(server->handlers.context);
+    }
+}
+
+static void
+attend_stop(struct tws_server *server)
 {
     uint64_t patience;
     uint16_t code;
     char reason[TWS_CLOSE_REASON_MAX];
     size_t reason_length;
-    if (!atomic_exchange(&server->attention, false)) {
+    if (!take_stop(server, &patience, &code, reason, &reason_length)) {
         return;
     }
-    if (take_stop(server, &patience, &code, reason, &reason_length)) {
-        uint64_t deadline = tws_deadline_in(patience);
-        if (*stop_deadline == UINT64_MAX) {
-            struct tws_span text = {.data = reason, .length = reason_length};
-            tws_accepting_stop(server);
-            tws_timers_cancel(&server->timers, &server->watch.timer);
-            tws_handshakes_drop(server);
-            tws_serving_close_all(server, code, text);
-        }
-        if (deadline == UINT64_MAX) {
-            deadline--; /* UINT64_MAX says that no stop was asked for */
-        }
-        if (deadline < *stop_deadline) {
-            *stop_deadline = deadline;
-        }
+    uint64_t deadline = tws_deadline_in(patience);
+    if (deadline == UINT64_MAX) {
+        deadline--; /* UINT64_MAX says that no stop was asked for */
     }
-    tws_serving_set_deadlines(server);
+    if (server->stop_deadline == UINT64_MAX) {
+        struct tws_span text = {.data = reason, .length = reason_length};
+        stop_accepting(server);
+        tws_handshakes_drop(server);
+        tws_serving_close_all(server, code, text);
+    }
+    if (deadline < server->stop_deadline) {
+        server->stop_deadline = deadline;
+    }
 }
 
 static void
-expire_timers(struct tws_server *server)
+attend_queue(struct tws_server *server, struct tws_worker *worker)
 {
-    struct tws_timer *timer = tws_timers_pop(&server->timers, server->now);
+    struct tws_watch *watch = tws_pool_dequeue(&server->pool);
+    while (watch != NULL) {
+        if (watch->kind == TWS_WATCH_HANDSHAKE) {
+            tws_handshake_attend(worker, (struct tws_handshake *)watch);
+        }
+        else {
+            struct tws_client *client = (struct tws_client *)watch;
+            tws_serving_attend(worker, client);
+            tws_client_release(client); /* tws_server_attend() retained it */
+        }
+        if (!worker->driving) {
+            return;
+        }
+        watch = tws_pool_dequeue(&server->pool);
+    }
+}
+
+static void
+attend(struct tws_server *server, struct tws_worker *worker)
+{
+    if (atomic_load_explicit(&server->attention, memory_order_relaxed)
+        && atomic_exchange(&server->attention, false)) {
+        attend_stop(server);
+        attend_queue(server, worker);
+    }
+}
+
+/* Turning ---------------------------------------------------------------- */
+
+static void
+expire_timers(struct tws_server *server, struct tws_worker *worker)
+{
+    uint64_t now = tws_clock_now();
+    struct tws_timer *timer = tws_timers_pop(&server->timers, now);
     while (timer != NULL) {
         struct tws_watch *watch = (struct tws_watch *)timer;
         switch (watch->kind) {
@@ -120,91 +178,207 @@ expire_timers(struct tws_server *server)
             tws_handshake_expired((struct tws_handshake *)watch);
             break;
         default:
-            tws_serving_expired((struct tws_client *)watch);
+            tws_serving_expired(worker, (struct tws_client *)watch);
             break;
         }
-        timer = tws_timers_pop(&server->timers, server->now);
+        if (!worker->driving) {
+            return;
+        }
+        timer = tws_timers_pop(&server->timers, now);
     }
 }
 
 static void
-serve_ready(struct tws_server *server, const struct tws_ready *ready,
-            size_t count)
+serve_ready(struct tws_server *server, struct tws_worker *worker,
+            const struct tws_ready *ready, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
+    /* What is left over where the role is lost is ready still, and the next
+     * driver's at once. */
+    for (size_t i = 0; i < count && worker->driving; i++) {
         struct tws_watch *watch = ready[i].data;
         switch (watch->kind) {
         case TWS_WATCH_LISTENER:
             tws_accepting_ready(server);
             break;
         case TWS_WATCH_HANDSHAKE:
-            tws_handshake_ready((struct tws_handshake *)watch);
+            tws_handshake_ready(worker, (struct tws_handshake *)watch);
             break;
         default:
-            tws_serving_ready((struct tws_client *)watch, ready[i].events);
+            tws_serving_ready(worker, (struct tws_client *)watch,
+                              ready[i].events);
             break;
         }
     }
+}
+
+static void
+leave(struct tws_server *server, struct tws_worker *worker)
+{
+    worker->token = server->handlers.leave(server->handlers.context);
+}
+
+static void
+enter(struct tws_server *server, struct tws_worker *worker)
+{
+    server->handlers.enter(server->handlers.context, worker->token);
 }
 
 /* Waits without the exclusion, then serves everything that is ready. */
 static enum tws_status
-turn(struct tws_server *server, uint64_t stop_deadline, struct tws_error *err)
+turn(struct tws_server *server, struct tws_worker *worker,
+     struct tws_error *err)
 {
     struct tws_ready ready[READY_A_TURN];
     size_t count;
+    bool due;
     uint64_t until = tws_timers_next(&server->timers);
-    if (stop_deadline < until) {
-        until = stop_deadline;
+    if (server->stop_deadline < until) {
+        until = server->stop_deadline;
     }
-    uint64_t timeout = UINT64_MAX;
-    if (until != UINT64_MAX) {
-        server->now = tws_clock_now(); /* handlers may have taken long */
-        timeout = until > server->now ? until - server->now : 0;
-    }
-    server->handlers.leave(server->handlers.context);
-    enum tws_status status = tws_poller_wait(server->poller, timeout, ready,
-                                             READY_A_TURN, &count, err);
-    server->now = tws_clock_now();
-    server->handlers.enter(server->handlers.context);
+    leave(server, worker);
+    enum tws_status status = tws_poller_wait(server->poller, until, ready,
+                                             READY_A_TURN, &count, &due, err);
+    enter(server, worker);
     if (status != TWS_OK) {
         return status;
     }
-    serve_ready(server, ready, count);
-    expire_timers(server);
-    tws_handshakes_bury(server);
-    tws_serving_bury(server);
+    serve_ready(server, worker, ready, count);
+    if (worker->driving && due) {
+        expire_timers(server, worker);
+    }
+    if (worker->driving) {
+        tws_handshakes_bury(server);
+        tws_serving_bury(server);
+    }
     return TWS_OK;
 }
 
-/* Everybody is gone, or time is up. */
+/* Everybody is gone, or time is up, or the loop has failed. */
 static bool
-stop_is_done(struct tws_server *server, uint64_t stop_deadline)
+is_done(struct tws_server *server)
 {
-    return stop_deadline != UINT64_MAX
-           && (server->now >= stop_deadline
-               || (server->clients == NULL && server->lingering == NULL));
+    if (server->failure.status != TWS_OK) {
+        return true;
+    }
+    if (server->stop_deadline == UINT64_MAX) {
+        return false;
+    }
+    return (tws_server_count(server) == 0 && server->lingering == NULL)
+           || tws_clock_now() >= server->stop_deadline;
+}
+
+/* Ends what is left. What slow handlers have still follows by way of the
+ * queue. */
+static void
+finish(struct tws_server *server, struct tws_worker *worker)
+{
+    stop_accepting(server);
+    tws_handshakes_drop(server);
+    attend_queue(server, worker);
+    if (!worker->driving) {
+        return;
+    }
+    tws_serving_drop_all(worker);
+    if (!worker->driving) {
+        return;
+    }
+    tws_handshakes_bury(server);
+    tws_serving_bury(server);
+    if (!server->pool.over) {
+        tws_watchdog_stop(&server->pool);
+        tws_pool_end(&server->pool);
+        server->handlers.ended(server->handlers.context);
+    }
+    tws_pool_step_down(&server->pool, worker);
+}
+
+/* One thread should stand by to take over. */
+static void
+provide_spare(struct tws_server *server)
+{
+    struct tws_handlers *handlers = &server->handlers;
+    unsigned max = server->options.max_threads;
+    if (handlers->spawn == NULL) {
+        return;
+    }
+    if (tws_pool_wants_thread(&server->pool, max)) {
+        if (!handlers->spawn(handlers->context)) {
+            tws_pool_thread_failed(&server->pool);
+        }
+    }
+    else if (!server->exhausted && max > 1
+             && tws_pool_is_exhausted(&server->pool, max)) {
+        server->exhausted = true;
+        handlers->exhausted(handlers->context);
+    }
+}
+
+/* The first driver's first act. */
+static void
+begin(struct tws_server *server)
+{
+    server->begun = true;
+    enum tws_status status = tws_accepting_start(server, &server->failure);
+    if (status == TWS_OK && server->handlers.spawn != NULL) {
+        status = tws_watchdog_start(&server->pool, &server->failure);
+    }
+    server->failure.status = status;
+}
+
+static void
+drive(struct tws_server *server, struct tws_worker *worker)
+{
+    /* The one before may have been called away amid this. */
+    atomic_store(&server->attention, true);
+    provide_spare(server);
+    if (!server->begun) {
+        begin(server);
+    }
+    while (worker->driving) {
+        attend(server, worker);
+        if (!worker->driving) {
+            return;
+        }
+        if (is_done(server)) {
+            finish(server, worker);
+            continue;
+        }
+        struct tws_error err;
+        if (turn(server, worker, &err) != TWS_OK) {
+            server->failure = err;
+        }
+    }
+}
+
+/* False: the thread is not needed any more. */
+static bool
+await_role(struct tws_server *server, struct tws_worker *worker)
+{
+    leave(server, worker);
+    bool needed = tws_pool_await_role(&server->pool, worker);
+    enter(server, worker);
+    return needed;
 }
 
 enum tws_status
-tws_server_run(struct tws_server *server, struct tws_error *err)
+tws_server_work(struct tws_server *server, struct tws_error *err)
 {
-    uint64_t stop_deadline = UINT64_MAX;
-    server->now = tws_clock_now();
-    enum tws_status status = tws_accepting_start(server, err);
-    while (status == TWS_OK) {
-        attend(server, &stop_deadline);
-        if (stop_is_done(server, stop_deadline)) {
-            break;
-        }
-        status = turn(server, stop_deadline, err);
+    struct tws_worker *worker;
+    enum tws_status status = tws_worker_new(server, &worker, err);
+    if (status != TWS_OK) {
+        tws_pool_thread_failed(&server->pool);
+        return status;
     }
-    tws_accepting_stop(server);
-    tws_timers_cancel(&server->timers, &server->watch.timer);
-    tws_handshakes_drop(server);
-    tws_serving_drop_all(server);
-    tws_handshakes_bury(server);
-    tws_serving_bury(server);
+    tws_pool_add(&server->pool, worker);
+    while (await_role(server, worker)) {
+        drive(server, worker);
+    }
+    if (tws_pool_remove(&server->pool, worker)
+        && server->failure.status != TWS_OK) {
+        *err = server->failure;
+        status = err->status;
+    }
+    tws_worker_free(worker);
     return status;
 }
 
@@ -243,24 +417,55 @@ tws_server_stopping(const struct tws_server *server)
 }
 
 void
-tws_server_todo(struct tws_server *server, struct tws_client *client)
+tws_server_queue(struct tws_server *server, struct tws_watch *watch)
 {
-    pthread_mutex_lock(&server->lock);
-    if (client->linked && !client->in_todo) {
-        client->in_todo = true;
-        client->next_todo = server->todo;
-        server->todo = client;
+    if (tws_pool_queue(&server->pool, watch)) {
+        call_attention(server);
     }
-    pthread_mutex_unlock(&server->lock);
-    call_attention(server);
+}
+
+void
+tws_server_attend(struct tws_server *server, struct tws_client *client)
+{
+    tws_client_retain(client);
+    if (tws_pool_queue(&server->pool, &client->watch)) {
+        call_attention(server);
+    }
+    else {
+        tws_client_release(client);
+    }
+}
+
+void
+tws_server_detach(struct tws_server *server, struct tws_watch *watch)
+{
+    (void)server;
+    if (watch->kind == TWS_WATCH_HANDSHAKE) {
+        tws_handshake_detach((struct tws_handshake *)watch);
+    }
+    else {
+        tws_client_detach((struct tws_client *)watch);
+    }
 }
 
 enum tws_status
 tws_server_watch(struct tws_server *server, struct tws_client *client,
-                 unsigned events, struct tws_error *err)
+                 unsigned before, unsigned events, struct tws_error *err)
 {
-    return tws_poller_modify(server->poller, client->transport.fd, events,
-                             client, err);
+    int fd = client->transport.fd;
+    if (events == 0) {
+        return tws_poller_remove(server->poller, fd, err);
+    }
+    if (before == 0) {
+        return tws_poller_add(server->poller, fd, events, client, err);
+    }
+    return tws_poller_modify(server->poller, fd, events, client, err);
+}
+
+bool
+tws_server_before_wait(struct tws_server *server)
+{
+    return tws_pool_before_wait(&server->pool);
 }
 
 void
@@ -289,10 +494,4 @@ const struct tws_server_options *
 tws_server_options(const struct tws_server *server)
 {
     return &server->options;
-}
-
-struct tws_driver *
-tws_server_driver(struct tws_server *server)
-{
-    return &server->driver;
 }

@@ -1,6 +1,11 @@
 #include "engine/server_parts.h"
 
+#include "engine/keepalive.h"
+
+#include <stdlib.h>
 #include <unistd.h>
+
+/* Where clients are kept -------------------------------------------------- */
 
 static void
 link_client(struct tws_server *server, struct tws_client *client)
@@ -17,52 +22,73 @@ link_client(struct tws_server *server, struct tws_client *client)
 }
 
 static void
-unlink_client(struct tws_server *server, struct tws_client *client)
+unlink_from(struct tws_client **list, struct tws_client *client)
 {
-    pthread_mutex_lock(&server->lock);
     if (client->previous != NULL) {
         client->previous->next = client->next;
     }
     else {
-        server->clients = client->next;
+        *list = client->next;
     }
     if (client->next != NULL) {
         client->next->previous = client->previous;
     }
-    server->client_count--;
-    client->linked = false;
-    if (client->in_todo) {
-        struct tws_client **link = &server->todo;
-        while (*link != client) {
-            link = &(*link)->next_todo;
-        }
-        *link = client->next_todo;
-        client->in_todo = false;
-    }
-    pthread_mutex_unlock(&server->lock);
     client->next = client->previous = NULL;
 }
 
-/* The descriptor goes; the memory stays until the turn is over. The client
- * is in none of the lists. */
+static void
+unlink_client(struct tws_server *server, struct tws_client *client)
+{
+    pthread_mutex_lock(&server->lock);
+    unlink_from(&server->clients, client);
+    server->client_count--;
+    client->linked = false;
+    pthread_mutex_unlock(&server->lock);
+}
+
+static void
+drop_receipts(struct tws_server *server, struct tws_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    struct tws_receipt *receipt = client->receipts;
+    client->receipts = NULL;
+    pthread_mutex_unlock(&client->lock);
+    while (receipt != NULL) {
+        struct tws_receipt *next = receipt->next;
+        server->handlers.unsent(server->handlers.context, receipt->user);
+        free(receipt);
+        receipt = next;
+    }
+}
+
+/* The descriptor goes; the memory stays until the turn is over. */
 static void
 bury(struct tws_server *server, struct tws_client *client)
 {
     struct tws_error ignored;
     tws_timers_cancel(&server->timers, &client->watch.timer);
+    if (client->lingering) {
+        client->lingering = false;
+        unlink_from(&server->lingering, client);
+    }
     pthread_mutex_lock(&client->lock);
     int fd = client->transport.fd;
+    bool watched = client->interest != 0;
     client->transport.fd = -1;
+    client->interest = 0;
     client->write_failed = true;
     client->state = TWS_CLIENT_GONE;
     tws_buffer_release(&client->queue); /* others may hold the client long */
     pthread_mutex_unlock(&client->lock);
-    if (fd >= 0) {
+    if (watched) {
         (void)tws_poller_remove(server->poller, fd, &ignored);
+    }
+    if (fd >= 0) {
         close(fd);
     }
     tws_assembler_release(&client->assembler);
     tws_buffer_release(&client->unread);
+    drop_receipts(server, client);
     client->next = server->dead;
     server->dead = client;
 }
@@ -79,40 +105,18 @@ tws_serving_bury(struct tws_server *server)
 }
 
 static void
-unlink_lingering(struct tws_server *server, struct tws_client *client)
-{
-    if (client->previous != NULL) {
-        client->previous->next = client->next;
-    }
-    else {
-        server->lingering = client->next;
-    }
-    if (client->next != NULL) {
-        client->next->previous = client->previous;
-    }
-    client->next = client->previous = NULL;
-}
-
-/* Tells the program that the client is over; it hears nothing after that. */
-static void
-report_close(struct tws_server *server, struct tws_client *client,
-             uint16_t code, struct tws_span reason)
-{
-    unlink_client(server, client);
-    server->handlers.close(server->handlers.context, client, code, reason);
-    client->user = NULL;
-}
-
-static void
 set_deadline(struct tws_server *server, struct tws_client *client,
              uint64_t timeout)
 {
     if (tws_timers_set(&server->timers, &client->watch.timer,
                        tws_deadline_in(timeout))
         != TWS_OK) {
-        tws_client_break_off(client); /* it could stay for ever */
+        tws_client_break_off(client, TWS_ENDED_BY_US,
+                             "out of memory for its deadline");
     }
 }
+
+/* After the end ----------------------------------------------------------- */
 
 /* Enough for what is in flight when a client is over, large messages too;
  * more is not worth our time. */
@@ -121,21 +125,20 @@ enum { LINGER_MAX = 16 * 1024 * 1024 };
 /* Reads away what a finished client still sends (see linger() in
  * net/opening.c). True: the peer has ended, too, or sends without end. */
 static bool
-drain(struct tws_server *server, struct tws_client *client)
+drain(struct tws_worker *worker, struct tws_client *client)
 {
     for (int i = 0; i < 4; i++) {
         size_t got;
         struct tws_error ignored; /* any end is an end here */
-        enum tws_status status =
-            tws_read(&client->transport, server->driver.scratch,
-                     TWS_SCRATCH_SIZE, &got, &ignored);
+        enum tws_status status = tws_read(&client->transport, worker->scratch,
+                                          TWS_SCRATCH_SIZE, &got, &ignored);
         if (status == TWS_AGAIN) {
             return false;
         }
         if (status != TWS_OK) {
             return true;
         }
-        client->lingered += got;
+        client->lingered += (uint32_t)got;
         if (client->lingered > LINGER_MAX) {
             return true;
         }
@@ -143,80 +146,104 @@ drain(struct tws_server *server, struct tws_client *client)
     return false;
 }
 
-/* Goes on with a client that is over: the queue leaves, the peer is told that
- * nothing more comes, and gets time to read it. */
-static void
-advance_lingering(struct tws_server *server, struct tws_client *client)
+/* Tells the peer that nothing more comes, once everything has left. False:
+ * nothing more can be sent. */
+static bool
+shut(struct tws_client *client)
 {
-    tws_client_flush(client);
     pthread_mutex_lock(&client->lock);
     bool failed = client->write_failed;
-    bool flushed = tws_buffer_length(&client->queue) == 0;
-    pthread_mutex_unlock(&client->lock);
-    if (!failed && flushed && !client->shut) {
+    if (!failed && !client->shut && tws_buffer_length(&client->queue) == 0) {
         client->shut = true;
         client->transport.ops->end_writing(&client->transport);
     }
-    if (failed || drain(server, client)) {
-        unlink_lingering(server, client);
-        bury(server, client);
+    pthread_mutex_unlock(&client->lock);
+    return !failed;
+}
+
+/* Goes on with a client that is over: the queue leaves, the peer is told that
+ * nothing more comes, and gets time to read it. */
+static void
+advance_lingering(struct tws_worker *worker, struct tws_client *client)
+{
+    tws_client_flush(client);
+    if (!shut(client) || drain(worker, client)) {
+        bury(worker->server, client);
     }
 }
 
-/* The client is over, as driver->ending tells. */
+/* The program was told of the end. */
 static void
-finish(struct tws_server *server, struct tws_client *client,
-       const struct tws_ending *ending)
+after_close(struct tws_worker *worker, struct tws_client *client)
 {
-    struct tws_span reason = {.data = ending->reason,
-                              .length = ending->reason_length};
-    bool lost = ending->lost;
-    report_close(server, client, ending->code, reason);
-    if (lost) {
+    struct tws_server *server = worker->server;
+    if (client->lost) {
         bury(server, client);
         return;
     }
+    client->lingering = true;
     client->next = server->lingering;
     if (client->next != NULL) {
         client->next->previous = client;
     }
     server->lingering = client;
     set_deadline(server, client, server->options.close_timeout);
-    advance_lingering(server, client);
+    tws_client_pause(client, false);
+    advance_lingering(worker, client);
 }
 
-/* Ends a client that the peer has not ended. */
+/* The client is over, as worker->ending tells, and so does the program hear.
+ */
 static void
-give_up(struct tws_server *server, struct tws_client *client,
-        struct tws_span reason)
+conclude(struct tws_worker *worker, struct tws_client *client)
 {
-    tws_driver_end(&server->driver, TWS_CLOSE_ABNORMAL, reason);
-    server->driver.ending.lost = true;
-    finish(server, client, &server->driver.ending);
+    struct tws_server *server = worker->server;
+    struct tws_handlers *handlers = &server->handlers;
+    unlink_client(server, client);
+    client->concluded = true;
+    client->lost = worker->lost;
+    if (!client->lost) {
+        (void)shut(client); /* the handler may take long */
+    }
+    tws_client_describe_end(client, &worker->ending);
+    tws_pool_enter(&server->pool, worker, &client->watch);
+    handlers->close(handlers->context, client, &worker->ending);
+    bool driving = tws_pool_leave(&server->pool, worker);
+    client->user = NULL;
+    if (driving) {
+        after_close(worker, client);
+    }
+    else {
+        tws_client_give_back(client);
+    }
 }
+
+/* Serving ----------------------------------------------------------------- */
 
 /* Keeps what was read but not parsed, and reads no more, while the client
  * does not take what it is sent. False where there is no memory to keep it:
  * serving goes on then. */
 static bool
-pause_reading(struct tws_driver *driver, struct tws_client *client)
+pause_reading(struct tws_worker *worker, struct tws_client *client)
 {
-    if (driver->cursor.length > 0
-        && tws_buffer_append(&client->unread, driver->cursor.data,
-                             driver->cursor.length)
+    if (worker->cursor.length > 0
+        && tws_buffer_append(&client->unread, worker->cursor.data,
+                             worker->cursor.length)
                != TWS_OK) {
         return false;
     }
-    driver->cursor = (struct tws_input){0};
+    worker->cursor = (struct tws_input){0};
     tws_client_pause(client, true);
     return true;
 }
 
 static void
-dispatch(struct tws_server *server, struct tws_client *client,
+dispatch(struct tws_worker *worker, struct tws_client *client,
          const struct tws_event *event)
 {
+    struct tws_server *server = worker->server;
     struct tws_handlers *handlers = &server->handlers;
+    tws_pool_enter(&server->pool, worker, &client->watch);
     switch (event->type) {
     case TWS_EVENT_TEXT:
     case TWS_EVENT_BINARY:
@@ -231,146 +258,221 @@ dispatch(struct tws_server *server, struct tws_client *client,
     case TWS_EVENT_CLOSE:
         break; /* tws_client_next() keeps it */
     }
+    (void)tws_pool_leave(&server->pool, worker);
 }
 
-/* Serves what there is to read, `rest` first; replies leave together. */
+/* Tells the program which of its messages have left, until the client is
+ * uncorked. */
 static void
-serve(struct tws_server *server, struct tws_client *client,
-      struct tws_input rest, bool opening)
+uncork(struct tws_worker *worker, struct tws_client *client)
 {
-    struct tws_driver *driver = &server->driver;
-    struct tws_event event;
-    tws_client_cork(driver, client, rest);
-    if (opening) {
-        server->handlers.open(server->handlers.context, client);
-    }
-    while (tws_client_next(driver, client, &event) == TWS_OK) {
-        dispatch(server, client, &event);
-        if (atomic_load_explicit(&client->congested, memory_order_relaxed)
-            && !driver->ending.over /* found by a handler that read on */
-            && pause_reading(driver, client)) {
-            break;
-        }
-    }
-    tws_client_uncork(driver, client);
-    if (driver->ending.over) {
-        finish(server, client, &driver->ending);
+    struct tws_server *server = worker->server;
+    struct tws_handlers *handlers = &server->handlers;
+    struct tws_receipt *receipt = tws_client_uncork(worker, client);
+    while (receipt != NULL) {
+        tws_pool_enter(&server->pool, worker, &client->watch);
+        handlers->sent(handlers->context, client, receipt->user);
+        (void)tws_pool_leave(&server->pool, worker);
+        free(receipt);
+        receipt = tws_client_uncork(worker, client);
     }
 }
 
-/* After a pause: what was kept back is served before anything new. */
+/* Serves what there is to read, beginning with what was kept back; replies
+ * leave together. A worker that has lost the role serves what it has read
+ * already, and leaves the rest to the driver. */
 static void
-resume_reading(struct tws_server *server, struct tws_client *client)
+serve(struct tws_worker *worker, struct tws_client *client, bool opening)
 {
+    struct tws_server *server = worker->server;
     struct tws_buffer unread = client->unread;
     struct tws_input rest = {.data = tws_buffer_data(&unread),
                              .length = tws_buffer_length(&unread)};
+    struct tws_event event;
     client->unread = TWS_BUFFER_EMPTY;
-    tws_client_pause(client, false);
-    serve(server, client, rest, false);
+    tws_client_cork(worker, client, rest);
+    if (opening) {
+        tws_pool_enter(&server->pool, worker, &client->watch);
+        server->handlers.open(server->handlers.context, client);
+        worker->drained = !tws_pool_leave(&server->pool, worker);
+    }
+    while (tws_client_next(worker, client, &event) == TWS_OK) {
+        dispatch(worker, client, &event);
+        if (!worker->driving) {
+            worker->drained = true;
+        }
+        if (atomic_load_explicit(&client->congested, memory_order_relaxed)
+            && !worker->over /* found by a handler that read on */
+            && client->state == TWS_CLIENT_OPEN
+            && pause_reading(worker, client)) {
+            break;
+        }
+    }
+    uncork(worker, client);
     tws_buffer_release(&unread);
+    if (worker->over) {
+        conclude(worker, client);
+    }
+    else if (!worker->driving) {
+        tws_client_give_back(client);
+    }
 }
 
 void
-tws_serving_begin(struct tws_server *server, struct tws_client *client,
-                  struct tws_input rest)
+tws_serving_begin(struct tws_worker *worker, struct tws_client *client)
 {
-    link_client(server, client);
-    serve(server, client, rest, true);
+    link_client(worker->server, client);
+    tws_keepalive_begin(client);
+    serve(worker, client, true);
 }
 
 void
-tws_serving_ready(struct tws_client *client, unsigned events)
+tws_serving_ready(struct tws_worker *worker, struct tws_client *client,
+                  unsigned events)
 {
-    struct tws_server *server = client->server;
-    uint8_t state = client->state;
-    if (state == TWS_CLIENT_GONE) {
+    if (client->state == TWS_CLIENT_GONE) {
         return; /* ended earlier in this turn */
     }
-    if (state == TWS_CLIENT_LINGERING) {
-        advance_lingering(server, client);
+    if (client->detached) {
+        tws_client_flush(client); /* its worker does the rest */
+        return;
+    }
+    if (client->state == TWS_CLIENT_LINGERING) {
+        advance_lingering(worker, client);
         return;
     }
     if ((events & TWS_WRITABLE) != 0) {
         tws_client_flush(client);
     }
-    if (!client->paused) {
-        serve(server, client, (struct tws_input){0}, false);
-    }
-    else if ((events & TWS_HANGUP) != 0 || !client->congested) {
+    if (client->paused) {
+        if (client->congested && (events & TWS_HANGUP) == 0) {
+            return;
+        }
         /* Where the peer is gone the queue will never shrink: what it sent
          * before is still served. */
-        resume_reading(server, client);
+        tws_client_pause(client, false);
     }
+    serve(worker, client, false);
+}
+
+/* Something has happened to a client that the driver was not serving. */
+void
+tws_serving_attend(struct tws_worker *worker, struct tws_client *client)
+{
+    struct tws_server *server = worker->server;
+    bool returned = tws_client_take_back(client);
+    if (client->state == TWS_CLIENT_GONE && client->transport.fd < 0) {
+        return; /* buried meanwhile */
+    }
+    if (client->state == TWS_CLIENT_CLOSING && !client->close_timed) {
+        client->close_timed = true;
+        set_deadline(server, client, server->options.close_timeout);
+    }
+    if (client->detached) {
+        return;
+    }
+    if (client->concluded) {
+        if (returned) {
+            after_close(worker, client);
+        }
+        return;
+    }
+    if (client->paused) {
+        if (client->state == TWS_CLIENT_OPEN) {
+            return;
+        }
+        /* What is kept back can't be answered any more, but the peer's Close
+         * lies behind it. */
+        tws_client_pause(client, false);
+    }
+    serve(worker, client, false);
 }
 
 void
-tws_serving_expired(struct tws_client *client)
+tws_serving_expired(struct tws_worker *worker, struct tws_client *client)
 {
-    struct tws_server *server = client->server;
+    enum tws_ended_by by = (enum tws_ended_by)client->cause_by;
+    const char *reason = "peer did not answer our Close frame in time";
     switch ((enum tws_client_state)client->state) {
+    case TWS_CLIENT_OPEN:
+        if (!tws_keepalive_look(client, &reason)) {
+            tws_client_give_up(worker, client, TWS_ENDED_BY_KEEPALIVE, reason);
+            conclude(worker, client);
+        }
+        break;
     case TWS_CLIENT_CLOSING:
-        give_up(server, client,
-                TWS_SPAN("peer did not answer our Close frame in time"));
+        if (client->detached) {
+            tws_client_break_off(client, by, reason);
+        }
+        else {
+            tws_client_give_up(worker, client, by, reason);
+            conclude(worker, client);
+        }
         break;
     case TWS_CLIENT_LINGERING:
-        unlink_lingering(server, client);
-        bury(server, client);
+        if (client->lingering) {
+            bury(worker->server, client);
+        }
         break;
-    case TWS_CLIENT_OPEN:
     case TWS_CLIENT_GONE:
         break;
     }
 }
 
-void
-tws_serving_set_deadlines(struct tws_server *server)
-{
-    for (;;) {
-        pthread_mutex_lock(&server->lock);
-        struct tws_client *client = server->todo;
-        if (client != NULL) {
-            server->todo = client->next_todo;
-            client->in_todo = false;
-        }
-        pthread_mutex_unlock(&server->lock);
-        if (client == NULL) {
-            return;
-        }
-        set_deadline(server, client, server->options.close_timeout);
-    }
-}
+/* Stopping ---------------------------------------------------------------- */
 
 void
 tws_serving_close_all(struct tws_server *server, uint16_t code,
                       struct tws_span reason)
 {
-    /* Only the driver takes clients out of the table: no lock to read it. */
-    struct tws_client *next;
+    pthread_mutex_lock(&server->lock);
     for (struct tws_client *client = server->clients; client != NULL;
-         client = next) {
+         client = client->next) {
         struct tws_error ignored; /* one that can't be told is dropped */
-        next = client->next;
-        (void)tws_client_close(client, code, reason, &ignored);
-        if (client->paused) {
-            /* What is kept back can't be answered any more, but the peer's
-             * Close lies behind it. */
-            resume_reading(server, client);
-        }
+        (void)tws_client_close(client, code, reason, TWS_ENDED_BY_US,
+                               &ignored);
     }
+    pthread_mutex_unlock(&server->lock);
+}
+
+static const char STOPPED[] =
+    "server stopped before the peer answered its Close frame";
+
+/* The next client that no slow handler has. */
+static struct tws_client *
+next_to_drop(struct tws_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    struct tws_client *client = server->clients;
+    while (client != NULL && client->detached) {
+        client = client->next;
+    }
+    pthread_mutex_unlock(&server->lock);
+    return client;
+}
+
+static void
+break_off(void *context, struct tws_client *client)
+{
+    (void)context;
+    tws_client_break_off(client, TWS_ENDED_BY_US, STOPPED);
 }
 
 void
-tws_serving_drop_all(struct tws_server *server)
+tws_serving_drop_all(struct tws_worker *worker)
 {
-    while (server->clients != NULL) {
-        give_up(server, server->clients,
-                TWS_SPAN("server stopped before the peer answered its Close "
-                         "frame"));
+    struct tws_server *server = worker->server;
+    struct tws_client *client = next_to_drop(server);
+    while (client != NULL) {
+        tws_client_give_up(worker, client, TWS_ENDED_BY_US, STOPPED);
+        conclude(worker, client);
+        if (!worker->driving) {
+            return;
+        }
+        client = next_to_drop(server);
     }
+    tws_server_each(server, break_off, NULL);
     while (server->lingering != NULL) {
-        struct tws_client *client = server->lingering;
-        unlink_lingering(server, client);
-        bury(server, client);
+        bury(server, server->lingering);
     }
 }

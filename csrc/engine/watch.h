@@ -13,7 +13,10 @@ enum tws_watch_kind {
 
 struct tws_watch {
     struct tws_timer timer; /* first, so that a timer leads here */
-    uint8_t kind;           /* enum tws_watch_kind */
+    /* Of those that wait for the driver; guarded by the server's lock. */
+    struct tws_watch *next_queued;
+    uint8_t kind; /* enum tws_watch_kind */
+    bool queued;  /* guarded by the server's lock */
 };
 
 #endif /* TWS_ENGINE_WATCH_H */

@@ -90,14 +90,14 @@ tws_wait_for(int fd, unsigned events, const struct tws_deadline *deadline,
 }
 
 int
-tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
-              const char *what)
+tws_lock_wait_quietly(PyThread_type_lock lock,
+                      const struct tws_deadline *deadline)
 {
     if (PyThread_acquire_lock(lock, NOWAIT_LOCK) == 1) {
-        return 0;
+        return 1;
     }
     if (deadline->immediate) {
-        return tws_raise_time_over(deadline, what);
+        return 0;
     }
     for (;;) {
         PyLockStatus status;
@@ -113,13 +113,24 @@ tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
         status = PyThread_acquire_lock_timed(lock, microseconds, 1);
         Py_END_ALLOW_THREADS
         if (status == PY_LOCK_ACQUIRED) {
-            return 0;
+            return 1;
         }
         if (PyErr_CheckSignals() < 0) {
             return -1;
         }
         if (status == PY_LOCK_FAILURE) {
-            return tws_raise_time_over(deadline, what);
+            return 0;
         }
     }
+}
+
+int
+tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
+              const char *what)
+{
+    int result = tws_lock_wait_quietly(lock, deadline);
+    if (result == 0) {
+        return tws_raise_time_over(deadline, what);
+    }
+    return result < 0 ? -1 : 0;
 }

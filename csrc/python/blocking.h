@@ -35,5 +35,8 @@ int tws_raise_time_over(const struct tws_deadline *deadline, const char *what);
 /* Takes a lock that another thread may hold for long. 0, or -1 as above. */
 int tws_lock_wait(PyThread_type_lock lock, const struct tws_deadline *deadline,
                   const char *what);
+/* 1: taken; 0: the time is over; -1 with what a signal handler raised. */
+int tws_lock_wait_quietly(PyThread_type_lock lock,
+                          const struct tws_deadline *deadline);
 
 #endif /* TWS_PYTHON_BLOCKING_H */

@@ -2,6 +2,8 @@
  * both back ends; and calling its handlers. */
 #include "python/connection_type.h"
 
+#include "python/connection_parts.h"
+#include "python/errors.h"
 #include "python/message_type.h"
 
 static PyObject *
@@ -155,11 +157,10 @@ tws_connection_set_peer(ConnectionObject *conn, const struct tws_address *peer)
 PyObject *
 tws_connection_raise_closed(ConnectionObject *conn)
 {
-    CloseMessageObject *message = (CloseMessageObject *)conn->close_message;
-    PyObject *error = PyObject_CallFunction(
-        conn->state->SocketClosed, "iO", (int)message->code, message->reason);
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
+    if (conn->blocking == NULL) {
+        return tws_raise_closed_message(conn->state, conn->close_message);
     }
-    return NULL;
+    struct tws_ending ending;
+    tws_blocking_read_ending(conn, &ending);
+    return tws_raise_closed_ending(conn->state, &ending);
 }

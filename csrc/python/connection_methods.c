@@ -70,7 +70,8 @@ PyDoc_STRVAR(
     "as\n"
     "no extension that compresses is in use. timeout: seconds to wait for "
     "room\n"
-    "in the send buffer, None for the websocket's own.\n"
+    "in the send buffer, None for the websocket's own, and for a client of a\n"
+    "Server the server's send_timeout, after which that client is dropped.\n"
     "\n"
     "Raises SocketClosed when the connection is closing or closed, "
     "TimeoutError\n"
@@ -79,8 +80,8 @@ PyDoc_STRVAR(
     "its first byte is out, the rest is sent before anything else), and\n"
     "UnicodeEncodeError for text with lone surrogates. For a client of a "
     "Server\n"
-    "it queues what does not leave at once, and returns. Any thread may "
-    "call.");
+    "it queues what does not leave at once, and waits only where more than\n"
+    "max_queue bytes are queued already. Any thread may call.");
 
 static int
 read_fragment_size(PyObject *object, size_t *fragment)
@@ -122,11 +123,12 @@ send_with(ConnectionObject *conn, PyObject *given, PyObject *fragment_size,
 {
     size_t fragment;
     struct tws_deadline deadline = {.at = UINT64_MAX};
+    bool limited = timeout != NULL && timeout != Py_None;
     if (!tws_connection_ready(conn)
         || read_fragment_size(fragment_size, &fragment) < 0) {
         return NULL;
     }
-    if ((timeout != NULL || conn->blocking != NULL)
+    if ((limited || conn->blocking != NULL)
         && deadline_from(conn, timeout, &deadline) < 0) {
         return NULL;
     }
@@ -135,7 +137,8 @@ send_with(ConnectionObject *conn, PyObject *given, PyObject *fragment_size,
         return NULL;
     }
     int result = conn->client != NULL
-                     ? tws_served_send_message(conn, message, fragment)
+                     ? tws_served_send_message(conn, message, fragment,
+                                               limited ? &deadline : NULL)
                      : tws_blocking_send(conn, message, fragment, &deadline);
     Py_DECREF(message);
     return result < 0 ? NULL : Py_NewRef(Py_None);
@@ -324,9 +327,9 @@ PyDoc_STRVAR(
     "peer's answer, None for the websocket's close_timeout; when they are "
     "over\n"
     "the socket is closed without it. Messages that arrive meanwhile are\n"
-    "discarded. Does nothing on a connection that is closed. For a client of "
-    "a\n"
-    "Server it starts the handshake and returns. Any thread may call, also "
+    "discarded. Does nothing on a connection that is closed. Where a handler "
+    "of a\n"
+    "Server waits here, other clients are served. Any thread may call, also "
     "while\n"
     "another one is in recv(); a hook or signal handler inside of recv() "
     "leaves\n"
@@ -363,10 +366,7 @@ connection_close(PyObject *self, PyObject *args, PyObject *kwargs)
     if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
         goto done;
     }
-    uint64_t ns = UINT64_MAX;
-    if (conn->blocking != NULL) {
-        ns = ((WebsocketObject *)conn->sock)->options->close_timeout;
-    }
+    uint64_t ns = tws_connection_options(conn)->close_timeout;
     if (timeout != NULL && timeout != Py_None
         && tws_timeout_from_object(timeout, "timeout", &ns) < 0) {
         goto done;
@@ -376,7 +376,7 @@ connection_close(PyObject *self, PyObject *args, PyObject *kwargs)
                             .length = payload.length - 2};
     struct tws_deadline deadline = tws_deadline_after(ns == 0 ? 1 : ns);
     int status = conn->client != NULL
-                     ? tws_served_begin_close(conn, close->code, text)
+                     ? tws_served_close(conn, close->code, text, &deadline)
                      : tws_blocking_close(conn, close->code, text, &deadline);
     if (status == 0) {
         result = Py_NewRef(Py_None);

@@ -8,10 +8,7 @@
 #include "python/message_type.h"
 #include "python/served.h"
 #include "python/server_type.h"
-#include "loop/timers.h"
-
-/* How often a recv() inside a handler looks whether the server stops. */
-#define STOP_CHECK ((uint64_t)50 * 1000 * 1000)
+#include "python/served_wait.h"
 
 PyObject *
 tws_served_new(struct tws_state *state, PyObject *server,
@@ -38,13 +35,13 @@ tws_served_new(struct tws_state *state, PyObject *server,
 static int
 raise_closed(ConnectionObject *conn)
 {
+    struct tws_ending ending;
     if (conn->close_message != NULL) {
         (void)tws_connection_raise_closed(conn);
+        return -1;
     }
-    else {
-        (void)tws_raise_closed(conn->state, TWS_CLOSE_ABNORMAL,
-                               TWS_SPAN("the closing handshake has begun"));
-    }
+    tws_client_describe_closing(conn->client, &ending);
+    (void)tws_raise_closed_ending(conn->state, &ending);
     return -1;
 }
 
@@ -83,21 +80,16 @@ send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment)
     return result;
 }
 
+/* Queues it, whatever is queued already. */
 int
-tws_served_send_message(ConnectionObject *conn, PyObject *message,
-                        size_t fragment)
+tws_served_queue_message(ConnectionObject *conn, PyObject *message,
+                         size_t fragment)
 {
     struct tws_error err;
     uint8_t opcode;
     struct tws_span payload;
     if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
         return -1;
-    }
-    if (opcode == TWS_OPCODE_CLOSE) {
-        struct tws_span reason = {.data = payload.data + 2,
-                                  .length = payload.length - 2};
-        return tws_served_begin_close(
-            conn, ((CloseMessageObject *)message)->code, reason);
     }
     if (tws_opcode_is_control(opcode)) {
         fragment = 0; /* never in fragments (RFC 6455 5.5) */
@@ -106,9 +98,43 @@ tws_served_send_message(ConnectionObject *conn, PyObject *message,
     if (ws != NULL && ws->send_hooks != NULL) {
         return send_as_frames(conn, message, fragment);
     }
-    return sent(conn,
-                tws_client_send(conn->client, opcode, payload, fragment, &err),
-                &err);
+    PyObject *receipt = NULL;
+    if (((ServerObject *)conn->server)->tells_sent) {
+        receipt = Py_NewRef(message);
+    }
+    enum tws_status status = tws_client_send(conn->client, opcode, payload,
+                                             fragment, receipt, &err);
+    if (status != TWS_OK) {
+        Py_XDECREF(receipt);
+    }
+    return sent(conn, status, &err);
+}
+
+int
+tws_served_send_message(ConnectionObject *conn, PyObject *message,
+                        size_t fragment, const struct tws_deadline *deadline)
+{
+    struct tws_client *client = conn->client;
+    if (TWS_UNLIKELY(
+            atomic_load_explicit(&client->congested, memory_order_relaxed))
+        && tws_served_await_room(conn, deadline) < 0) {
+        return -1;
+    }
+    if (PyObject_TypeCheck(message, conn->state->close_message_type)) {
+        uint8_t opcode;
+        struct tws_span payload;
+        if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
+            return -1;
+        }
+        struct tws_span reason = {.data = payload.data + 2,
+                                  .length = payload.length - 2};
+        struct tws_deadline patience = tws_deadline_after(
+            ((ServerObject *)conn->server)->options->close_timeout);
+        return tws_served_close(conn, ((CloseMessageObject *)message)->code,
+                                reason,
+                                deadline == NULL ? &patience : deadline);
+    }
+    return tws_served_queue_message(conn, message, fragment);
 }
 
 int
@@ -116,150 +142,87 @@ tws_served_ping(ConnectionObject *conn, struct tws_span payload)
 {
     struct tws_error err;
     return sent(
-        conn, tws_client_send(conn->client, TWS_OPCODE_PING, payload, 0, &err),
+        conn,
+        tws_client_send(conn->client, TWS_OPCODE_PING, payload, 0, NULL, &err),
         &err);
-}
-
-int
-tws_served_begin_close(ConnectionObject *conn, uint16_t code,
-                       struct tws_span reason)
-{
-    struct tws_error err;
-    enum tws_status status =
-        tws_client_close(conn->client, code, reason, &err);
-    return status == TWS_EOF ? 0 : sent(conn, status, &err);
 }
 
 /* recv() inside a handler ------------------------------------------------- */
 
-/* The driver that serves this client now, on this thread; NULL with
- * ConcurrencyError anywhere else, SocketClosed after its end. */
-static struct tws_driver *
-own_driver(ConnectionObject *conn)
+static PyObject *
+raise_ending(ConnectionObject *conn, const struct tws_ending *ending)
 {
-    ServerObject *server = (ServerObject *)conn->server;
-    struct tws_driver *driver = tws_server_driver(server->core);
-    if (server->driver_thread == PyThread_get_thread_ident()
-        && driver->client == conn->client) {
-        return driver;
+    if (ending->by != TWS_ENDED_BY_LIMIT
+        || ending->code == TWS_CLOSE_GOING_AWAY /* it was idle */
+        || ending->code == TWS_CLOSE_ABNORMAL) {
+        return tws_raise_closed_ending(conn->state, ending);
+    }
+    struct tws_error err;
+    (void)tws_error_protocol(&err, ending->code, "%s", ending->reason);
+    return tws_raise(conn->state, &err);
+}
+
+/* 0, or -1 with ConcurrencyError outside of the client's own handlers, and
+ * SocketClosed after its end. */
+static int
+check_served_here(ConnectionObject *conn)
+{
+    if (tws_client_is_served_here(conn->client)) {
+        return 0;
     }
     if (conn->close_message != NULL) {
-        (void)raise_closed(conn);
-        return NULL;
+        return raise_closed(conn);
     }
     PyErr_SetString(conn->state->ConcurrencyError,
                     "the server receives for this client: recv() works only "
                     "inside one of this client's own handlers");
-    return NULL;
+    return -1;
 }
 
-static PyObject *
-raise_ending(ConnectionObject *conn, const struct tws_ending *ending)
-{
-    struct tws_span reason = {.data = ending->reason,
-                              .length = ending->reason_length};
-    if (!ending->ours) {
-        return tws_raise_closed(conn->state, ending->code, reason);
-    }
-    struct tws_error err;
-    (void)tws_error_protocol(&err, ending->code, "%.*s", (int)reason.length,
-                             reason.data);
-    return tws_raise(conn->state, &err);
-}
-
-/* Waits for bytes, and lets what is queued leave meanwhile. 0, or -1 with an
- * exception. */
+/* Calls the handler of a ping or pong. */
 static int
-await_bytes(ConnectionObject *conn, struct tws_driver *driver,
-            const struct tws_deadline *deadline)
+call_handler(ConnectionObject *conn, const struct tws_event *event)
 {
-    struct tws_client *client = conn->client;
-    ServerObject *server = (ServerObject *)conn->server;
-    unsigned ready;
-    tws_client_flush(client);
-    if (tws_server_stopping(server->core)) {
-        (void)tws_raise_closed(conn->state, TWS_CLOSE_GOING_AWAY,
-                               TWS_SPAN("server is stopping"));
+    PyObject *payload = PyBytes_FromStringAndSize((const char *)event->data,
+                                                  (Py_ssize_t)event->length);
+    if (payload == NULL) {
         return -1;
     }
-    struct tws_deadline slice = tws_deadline_after(STOP_CHECK);
-    bool whole = deadline->immediate || deadline->at <= slice.at;
-    unsigned events = TWS_WAIT_READ;
-    if (tws_client_queued(client) > 0) {
-        events |= TWS_WAIT_WRITE;
-    }
-    if (tws_wait_for(client->transport.fd, events, whole ? deadline : &slice,
-                     "recv", &ready)
-        < 0) {
-        if (whole || !PyErr_ExceptionMatches(PyExc_TimeoutError)) {
-            return -1;
-        }
-        PyErr_Clear();
-    }
-    driver->drained = false;
-    driver->reads = 0;
+    tws_server_call((ServerObject *)conn->server,
+                    event->type == TWS_EVENT_PING ? conn->state->str_onping
+                                                  : conn->state->str_onpong,
+                    (PyObject *)conn, payload);
+    Py_DECREF(payload);
     return 0;
-}
-
-/* A client that is closing has close_timeout to answer. The driver, which
- * keeps that deadline else, is busy with us. */
-static void
-watch_closing(ConnectionObject *conn, uint64_t *give_up_at)
-{
-    if (conn->client->state != TWS_CLIENT_CLOSING) {
-        return;
-    }
-    uint64_t now = tws_clock_now();
-    if (*give_up_at == 0) {
-        uint64_t patience =
-            ((ServerObject *)conn->server)->options->close_timeout;
-        *give_up_at =
-            patience < UINT64_MAX - now ? now + patience : UINT64_MAX;
-    }
-    if (now >= *give_up_at) {
-        tws_client_break_off(conn->client); /* the next read finds its end */
-    }
 }
 
 PyObject *
 tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
 {
-    ServerObject *server = (ServerObject *)conn->server;
-    struct tws_state *state = conn->state;
-    struct tws_driver *driver = own_driver(conn);
-    uint64_t give_up_at = 0;
-    if (driver == NULL) {
+    if (check_served_here(conn) < 0) {
         return NULL;
     }
+    struct tws_worker *worker = conn->client->worker;
     for (;;) {
         struct tws_event event;
-        PyObject *payload;
-        switch (tws_client_next(driver, conn->client, &event)) {
+        switch (tws_client_next(worker, conn->client, &event)) {
         case TWS_OK:
-            break;
-        case TWS_AGAIN:
-            watch_closing(conn, &give_up_at);
-            if (await_bytes(conn, driver, deadline) < 0) {
+            if (event.type <= TWS_EVENT_BINARY) {
+                return tws_connection_incoming(
+                    conn, tws_connection_message(conn->state, &event));
+            }
+            if (call_handler(conn, &event) < 0) {
                 return NULL;
             }
-            continue;
+            break;
+        case TWS_AGAIN:
+            if (tws_served_await_bytes(conn, deadline, "recv") < 0) {
+                return NULL;
+            }
+            break;
         default:
-            return raise_ending(conn, &driver->ending);
+            return raise_ending(conn, &worker->ending);
         }
-        if (event.type <= TWS_EVENT_BINARY) {
-            return tws_connection_incoming(
-                conn, tws_connection_message(state, &event));
-        }
-        payload = PyBytes_FromStringAndSize((const char *)event.data,
-                                            (Py_ssize_t)event.length);
-        if (payload == NULL) {
-            return NULL;
-        }
-        tws_server_call(server,
-                        event.type == TWS_EVENT_PING ? state->str_onping
-                                                     : state->str_onpong,
-                        (PyObject *)conn, payload);
-        Py_DECREF(payload);
     }
 }
 
@@ -343,16 +306,18 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count)
     }
     struct tws_span bytes = {.data = (const char *)tws_buffer_data(&out),
                              .length = tws_buffer_length(&out)};
-    result =
-        sent(conn, tws_client_send_packed(conn->client, bytes, &err), &err);
+    result = sent(
+        conn, tws_client_send_packed(conn->client, bytes, 0, 0, NULL, &err),
+        &err);
 done:
     tws_buffer_release(&out);
     return result;
 }
 
 void
-tws_served_close(WebsocketObject *ws)
+tws_served_break_off(WebsocketObject *ws)
 {
     ConnectionObject *conn = (ConnectionObject *)ws->client;
-    tws_client_break_off(conn->client);
+    tws_client_break_off(conn->client, TWS_ENDED_BY_US,
+                         "the program closed client.sock");
 }

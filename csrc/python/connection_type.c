@@ -1,5 +1,7 @@
 #include "python/connection_type.h"
 
+#include "python/server_type.h"
+
 #include "python/address.h"
 #include "python/connection_methods.h"
 
@@ -229,6 +231,37 @@ connection_repr(PyObject *self)
     return result;
 }
 
+static PyObject *
+get_queued(PyObject *self, void *closure)
+{
+    (void)closure;
+    ConnectionObject *conn = cast(self);
+    size_t queued = conn->client == NULL ? 0 : tws_client_queued(conn->client);
+    return PyLong_FromSize_t(queued);
+}
+
+static PyObject *
+get_latency(PyObject *self, void *closure)
+{
+    (void)closure;
+    ConnectionObject *conn = cast(self);
+    uint64_t latency = 0;
+    if (conn->client != NULL) {
+        latency =
+            atomic_load_explicit(&conn->client->latency, memory_order_relaxed);
+    }
+    return latency == 0 ? Py_NewRef(Py_None)
+                        : PyFloat_FromDouble((double)latency * 1e-9);
+}
+
+const struct tws_options *
+tws_connection_options(const ConnectionObject *conn)
+{
+    return conn->client != NULL
+               ? ((const ServerObject *)conn->server)->options
+               : ((const WebsocketObject *)conn->sock)->options;
+}
+
 static PyGetSetDef connection_getset[] = {
     {"sock", get_sock, NULL, PyDoc_STR("The websocket below."), NULL},
     {"remote_address", get_remote_address, NULL,
@@ -239,6 +272,15 @@ static PyGetSetDef connection_getset[] = {
      PyDoc_STR("Our address, or None once the socket is closed."), NULL},
     {"state", get_state, NULL,
      PyDoc_STR("'open', 'closing' (a Close frame was sent) or 'closed'."),
+     NULL},
+    {"queued", get_queued, NULL,
+     PyDoc_STR("Bytes that a client of a Server was sent and the system has "
+               "not taken\nyet; 0 for other connections, whose send() waits "
+               "for that."),
+     NULL},
+    {"latency", get_latency, NULL,
+     PyDoc_STR("Seconds that the answer to the server's last keepalive ping "
+               "took, or\nNone where none was answered yet."),
      NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -9,13 +9,21 @@
 #include "python/websocket_type.h"
 
 #include "engine/client.h"
+#include "protocol/ending.h"
 #include "protocol/session.h"
 
 /* The state of a connection over a websocket of its own. */
 struct tws_blocking {
-    pthread_mutex_t lock; /* of `session` and `over` */
+    pthread_mutex_t lock; /* of the fields up to `told` */
     struct tws_session session;
+    struct tws_ending ending; /* its Close frames as they pass, `sys_errno`
+                               * once writing fails, all of it once `over` */
+    uint64_t ping_at; /* when the last ping was sent, of the monotonic clock;
+                       * 0: none, or it was answered */
+    uint8_t ping_length;
+    uint8_t ping_payload[TWS_CONTROL_PAYLOAD_MAX];
     bool over; /* the closing handshake is done or will never be */
+    bool told; /* the log was told of it */
     PyThread_type_lock done;        /* held until `over` */
     struct tws_assembler assembler; /* belongs to the thread that reads */
     bool amid_frame; /* `assembler` has the beginning of the frame that is
@@ -35,7 +43,7 @@ typedef struct {
     PyObject *head;     /* strong; bytes of a served client's request head */
     PyObject *protocol; /* strong; str or None, of a served client */
     struct tws_address *peer; /* owned, as long as its length says */
-    PyObject *close_message;  /* strong; once it is over */
+    PyObject *close_message;  /* strong; once a served client is over */
     PyObject *send_hooks;     /* strong; tuple of callables, or NULL */
     PyObject *recv_hooks;
     PyObject *dict;
@@ -67,8 +75,12 @@ PyObject *tws_connection_frames(PyObject *message, size_t fragment);
 int tws_connection_call(ConnectionObject *conn, PyObject *name,
                         PyObject *argument);
 
-/* SocketClosed, for a connection that is over (close_message is set). NULL. */
+/* SocketClosed, for a connection that is over (of a served one close_message
+ * is set then). NULL. */
 PyObject *tws_connection_raise_closed(ConnectionObject *conn);
+
+/* What its websocket, or its server, was configured with. */
+const struct tws_options *tws_connection_options(const ConnectionObject *conn);
 
 /* Keeps a copy of the peer's address; -1 with MemoryError. */
 int tws_connection_set_peer(ConnectionObject *conn,
@@ -96,13 +108,20 @@ PyObject *tws_blocking_receive_forever(ConnectionObject *conn);
 PyObject *tws_served_new(struct tws_state *state, PyObject *server,
                          const struct tws_address *peer, struct tws_span head,
                          PyObject *protocol);
+/* Waits for room in its queue. `deadline` NULL: see served_wait.h. */
 int tws_served_send_message(ConnectionObject *conn, PyObject *message,
-                            size_t fragment);
+                            size_t fragment,
+                            const struct tws_deadline *deadline);
+/* Never waits; no CloseMessage. */
+int tws_served_queue_message(ConnectionObject *conn, PyObject *message,
+                             size_t fragment);
 int tws_served_ping(ConnectionObject *conn, struct tws_span payload);
 PyObject *tws_served_recv(ConnectionObject *conn,
                           const struct tws_deadline *deadline);
-int tws_served_begin_close(ConnectionObject *conn, uint16_t code,
-                           struct tws_span reason);
+/* served_wait.c: does the closing handshake, or breaks off at the deadline. */
+int tws_served_close(ConnectionObject *conn, uint16_t code,
+                     struct tws_span reason,
+                     const struct tws_deadline *deadline);
 /* The websocket view of a served client; borrowed, made when first asked
  * for. */
 PyObject *tws_served_sock(ConnectionObject *conn);

@@ -11,6 +11,6 @@ int tws_served_send(WebsocketObject *ws, PyObject *const *frames,
                     Py_ssize_t count);
 
 /* websocket.close(): ends the client without a closing handshake. */
-void tws_served_close(WebsocketObject *ws);
+void tws_served_break_off(WebsocketObject *ws);
 
 #endif /* TWS_PYTHON_SERVED_H */

@@ -108,13 +108,17 @@ send_to(ServerObject *server, ConnectionObject *conn,
         CloseMessageObject *close = (CloseMessageObject *)framed->message;
         struct tws_span reason = {.data = framed->payload.data + 2,
                                   .length = framed->payload.length - 2};
-        return tws_client_close(conn->client, close->code, reason, &err)
+        return tws_client_close(conn->client, close->code, reason,
+                                TWS_ENDED_BY_US, &err)
                == TWS_OK;
     }
     if (atomic_load_explicit(&conn->client->congested, memory_order_relaxed)) {
-        if (close_slow) {
-            (void)tws_client_close(conn->client, TWS_CLOSE_POLICY,
-                                   TWS_SPAN("reads too slowly"), &err);
+        if (close_slow
+            && tws_client_close(conn->client, TWS_CLOSE_POLICY,
+                                TWS_SPAN("reads too slowly"),
+                                TWS_ENDED_BY_LIMIT, &err)
+                   == TWS_OK) {
+            tws_server_count_slow(server->core);
         }
         return 0;
     }
@@ -122,7 +126,7 @@ send_to(ServerObject *server, ConnectionObject *conn,
     if (has_send_hooks(conn)) {
         PyObject *message = tws_connection_outgoing(conn, framed->message);
         int result =
-            message == NULL ? -1 : tws_served_send_message(conn, message, 0);
+            message == NULL ? -1 : tws_served_queue_message(conn, message, 0);
         Py_XDECREF(message);
         if (result == 0) {
             return 1;
@@ -142,7 +146,12 @@ send_to(ServerObject *server, ConnectionObject *conn,
         .data = (const char *)tws_buffer_data(&framed->bytes),
         .length = tws_buffer_length(&framed->bytes),
     };
-    status = tws_client_send_packed(conn->client, bytes, &err);
+    PyObject *receipt = server->tells_sent ? Py_NewRef(framed->message) : NULL;
+    status = tws_client_send_packed(conn->client, bytes, 1,
+                                    framed->payload.length, receipt, &err);
+    if (status != TWS_OK) {
+        Py_XDECREF(receipt);
+    }
     if (status == TWS_NOMEM) {
         (void)tws_raise(server->state, &err);
         return -1;
@@ -207,8 +216,9 @@ const char tws_server_broadcast_doc[] =
     "message: a Message, str or bytes-like, as for Connection.send(). to: an\n"
     "iterable of clients of this server, None for all open ones. exclude: a\n"
     "client, or an iterable of them, to leave out. slow: what happens to a\n"
-    "client whose send queue is above the high-water mark (1 MiB): 'skip' it\n"
-    "or 'close' it with 1008.\n"
+    "client whose send queue is above the high-water mark (max_queue): "
+    "'skip'\n"
+    "it or 'close' it with 1008.\n"
     "\n"
     "Returns for how many clients the message was queued. Any thread may "
     "call.";

@@ -8,18 +8,59 @@
 #include "python/message_type.h"
 #include "python/origin_notice.h"
 
-static void
+static void *
 leave(void *context)
 {
-    ServerObject *server = context;
-    server->thread_state = PyEval_SaveThread();
+    (void)context;
+    return PyEval_SaveThread();
 }
 
 static void
-enter(void *context)
+enter(void *context, void *token)
+{
+    (void)context;
+    PyEval_RestoreThread(token);
+}
+
+/* Calls a method of the runner. True where it returns something true. */
+static bool
+call_runner(ServerObject *server, PyObject *name)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(server->runner, name);
+    int truth = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    if (truth < 0) {
+        PyErr_WriteUnraisable((PyObject *)server);
+    }
+    return truth > 0;
+}
+
+static bool
+spawn(void *context)
 {
     ServerObject *server = context;
-    PyEval_RestoreThread(server->thread_state);
+    return call_runner(server, server->state->str_spawn);
+}
+
+static void
+exhausted(void *context)
+{
+    ServerObject *server = context;
+    (void)call_runner(server, server->state->str_exhausted);
+}
+
+static void
+stopping(void *context)
+{
+    ServerObject *server = context;
+    (void)call_runner(server, server->state->str_stopping);
+}
+
+static void
+ended(void *context)
+{
+    ServerObject *server = context;
+    (void)call_runner(server, server->state->str_ended);
 }
 
 /* SystemExit and KeyboardInterrupt in a handler stop the server; run() hands
@@ -184,13 +225,28 @@ call_onclose(ServerObject *server, PyObject *client, PyObject *message)
 }
 
 static void
-on_close(void *context, struct tws_client *client, uint16_t code,
-         struct tws_span reason)
+on_sent(void *context, struct tws_client *client, void *receipt)
+{
+    ServerObject *server = context;
+    tws_server_call(server, server->state->str_onsent, client->user, receipt);
+    Py_DECREF((PyObject *)receipt);
+}
+
+static void
+on_unsent(void *context, void *receipt)
+{
+    (void)context;
+    Py_DECREF((PyObject *)receipt);
+}
+
+static void
+on_close(void *context, struct tws_client *client,
+         const struct tws_ending *ending)
 {
     ServerObject *server = context;
     PyObject *object = client->user;
     ConnectionObject *conn = (ConnectionObject *)object;
-    PyObject *message = tws_close_message_make(server->state, code, reason);
+    PyObject *message = tws_close_message_of_ending(server->state, ending);
     /* Together, with nothing between that runs Python code: who asks for
      * client.sock from now on gets a closed one. */
     conn->close_message = Py_XNewRef(message);
@@ -203,6 +259,9 @@ on_close(void *context, struct tws_client *client, uint16_t code,
         tws_server_handler_failed(server, object);
     }
     else {
+        handled(server, object,
+                PyObject_CallFunctionObjArgs(server->state->log_client_ended,
+                                             object, message, NULL));
         call_onclose(server, object, message);
         Py_DECREF(message);
     }
@@ -224,8 +283,8 @@ refused(void *context, const struct tws_address *peer,
     PyObject *name = tws_address_text(peer);
     PyObject *result = NULL;
     if (name != NULL) {
-        result = PyObject_CallMethod((PyObject *)server, "_log_refused", "Ois",
-                                     name, (int)err->http_status, err->reason);
+        result = PyObject_CallFunction(server->state->log_refused, "Ois", name,
+                                       (int)err->http_status, err->reason);
         Py_DECREF(name);
     }
     handled(server, Py_None, result);
@@ -382,6 +441,8 @@ tws_server_fill_handlers(ServerObject *server, struct tws_handlers *handlers)
         .context = server,
         .leave = leave,
         .enter = enter,
+        .spawn = spawn,
+        .exhausted = exhausted,
         .request = on_request,
         .refused = refused,
         .discard = discard,
@@ -389,7 +450,11 @@ tws_server_fill_handlers(ServerObject *server, struct tws_handlers *handlers)
         .message = on_message,
         .ping = on_ping,
         .pong = on_pong,
+        .sent = on_sent,
+        .unsent = on_unsent,
         .close = on_close,
         .accept_paused = accept_paused,
+        .stopping = stopping,
+        .ended = ended,
     };
 }

@@ -2,22 +2,13 @@
 
 #include "python/errors.h"
 
-enum { HIGH_WATER = 1 << 20 }; /* bytes in a client's send queue */
+#include <limits.h>
 
 static inline ServerObject *
 cast(PyObject *self)
 {
     return (ServerObject *)self;
 }
-
-PyDoc_STRVAR(
-    server_doc,
-    "Server(sock, *, protocols=(), extensions=(), trusted_origins=(),\n"
-    "       locations=(), auth=None, max_size=1048576, open_timeout=10.0,\n"
-    "       close_timeout=2.0)\n"
-    "--\n"
-    "\n"
-    "The C half of twspy.Server: the loop over a bound socket.socket.");
 
 static PyObject *
 server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -50,22 +41,19 @@ is_ready(const ServerObject *server)
 static int
 server_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {
-        "sock", "protocols", "extensions",   "trusted_origins", "locations",
-        "auth", "max_size",  "open_timeout", "close_timeout",   NULL};
     ServerObject *server = cast(self);
-    struct tws_option_args given = {0};
+    struct tws_option_args given;
+    struct tws_server_args limits;
     PyObject *sock;
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O|$OOOOOOOO:Server", names, &sock, &given.protocols,
-            &given.extensions, &given.trusted_origins, &given.locations,
-            &given.auth, &given.max_size, &given.open_timeout,
-            &given.close_timeout)) {
+    if (tws_server_args_parse(args, kwargs, &sock, &given, &limits) < 0) {
         return -1;
     }
     if (server->options != NULL) {
         PyErr_SetString(PyExc_RuntimeError,
                         "Server.__init__() was called before");
+        return -1;
+    }
+    if (tws_server_limits_from(&limits, &server->limits) < 0) {
         return -1;
     }
     server->options = tws_options_new(server->state, &given);
@@ -82,6 +70,7 @@ server_traverse(PyObject *self, visitproc visit, void *arg)
     ServerObject *server = cast(self);
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(server->socket);
+    Py_VISIT(server->runner);
     Py_VISIT(server->onclose);
     Py_VISIT(server->exit);
     Py_VISIT(server->dict);
@@ -93,6 +82,7 @@ server_clear(PyObject *self)
 {
     ServerObject *server = cast(self);
     Py_CLEAR(server->socket);
+    Py_CLEAR(server->runner);
     Py_CLEAR(server->onclose);
     Py_CLEAR(server->exit);
     Py_CLEAR(server->dict);
@@ -134,20 +124,27 @@ descriptor_of(PyObject *sock)
 
 PyDoc_STRVAR(
     listen_doc,
-    "_loop_listen($self, backlog, patience, /)\n"
+    "_loop_listen($self, runner, backlog, patience, tells_sent, /)\n"
     "--\n"
     "\n"
-    "Start listening. patience: seconds that a stop waits for the clients.");
+    "Start listening. runner: its spawn() is to start a thread that calls\n"
+    "_loop_work(); its exhausted(), stopping() and ended() hear of that. "
+    "patience: seconds "
+    "that a\n"
+    "stop waits for the clients. tells_sent: call onsent().");
 
 static PyObject *
 server_listen(PyObject *self, PyObject *args)
 {
     ServerObject *server = cast(self);
     int backlog;
+    int tells_sent;
+    PyObject *runner;
     PyObject *patience;
     struct tws_error err;
     struct tws_handlers handlers;
-    if (!PyArg_ParseTuple(args, "iO:_loop_listen", &backlog, &patience)
+    if (!PyArg_ParseTuple(args, "OiOp:_loop_listen", &runner, &backlog,
+                          &patience, &tells_sent)
         || !is_ready(server)
         || tws_timeout_from_object(patience, "max_join_time",
                                    &server->patience)
@@ -173,14 +170,28 @@ server_listen(PyObject *self, PyObject *args)
     }
     Py_DECREF(result);
     const struct tws_options *options = server->options;
+    const struct tws_server_limits *limits = &server->limits;
     struct tws_server_options settings = {
         .http = options->http,
         .message = options->message,
         .policy = options->policy,
         .open_timeout = options->open_timeout,
         .close_timeout = options->close_timeout,
-        .high_water = HIGH_WATER,
+        .ping_interval = limits->ping_interval,
+        .ping_timeout = limits->ping_timeout,
+        .idle_timeout = limits->idle_timeout,
+        .high_water = limits->high_water,
+        .low_water = limits->low_water,
+        .max_clients = limits->max_clients,
+        .max_half_open = limits->max_half_open < UINT32_MAX
+                             ? (uint32_t)limits->max_half_open
+                             : 0,
+        .max_threads = limits->max_threads < UINT_MAX
+                           ? (unsigned)limits->max_threads
+                           : UINT_MAX,
     };
+    server->runner = Py_NewRef(runner);
+    server->tells_sent = tells_sent != 0;
     tws_server_fill_handlers(server, &handlers);
     if (tws_server_new(fd, TWS_POLLER_BEST, &settings, &handlers,
                        &server->core, &err)
@@ -190,38 +201,45 @@ server_listen(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(drive_doc,
-             "_loop_drive($self, /)\n"
+PyDoc_STRVAR(work_doc,
+             "_loop_work($self, /)\n"
              "--\n"
              "\n"
-             "Serve on the calling thread until a stop is done. Raises "
-             "OSError where the\n"
-             "loop itself fails, and SystemExit where a handler did.");
+             "Serve on the calling thread, as one of several, until a stop is "
+             "done or the\n"
+             "thread is not needed any more. Raises OSError where the loop "
+             "itself fails.");
 
 static PyObject *
-server_drive(PyObject *self, PyObject *ignored)
+server_work(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
     ServerObject *server = cast(self);
     struct tws_error err;
-    if (server->core == NULL || server->driver_thread != 0) {
+    if (server->core == NULL) {
         PyErr_SetString(PyExc_RuntimeError,
-                        "_loop_drive() runs once, after _loop_listen()");
+                        "_loop_work() runs after _loop_listen()");
         return NULL;
     }
-    server->driver_thread = PyThread_get_thread_ident();
-    enum tws_status status = tws_server_run(server->core, &err);
-    server->driver_thread = 0;
-    if (server->exit != NULL) {
-        PyObject *exit = server->exit;
-        server->exit = NULL;
-        PyErr_SetRaisedException(exit);
-        return NULL;
-    }
-    if (status != TWS_OK) {
+    if (tws_server_work(server->core, &err) != TWS_OK) {
         return tws_raise(server->state, &err);
     }
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(exit_doc, "_loop_exit($self, /)\n"
+                       "--\n"
+                       "\n"
+                       "The SystemExit that a handler raised, once, or None.");
+
+static PyObject *
+server_exit(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    ServerObject *server = cast(self);
+    PyObject *exit = server->exit;
+    server->exit = NULL;
+    return exit == NULL ? Py_NewRef(Py_None) : exit;
 }
 
 PyDoc_STRVAR(stop_doc, "_loop_stop($self, code, reason, patience, /)\n"
@@ -303,18 +321,20 @@ static PyMemberDef server_members[] = {
 static PyMethodDef server_methods[] = {
     {"broadcast", (PyCFunction)(void (*)(void))tws_server_broadcast,
      METH_VARARGS | METH_KEYWORDS, tws_server_broadcast_doc},
+    {"stats", tws_server_stats_object, METH_NOARGS, tws_server_stats_doc},
     {"_loop_listen", server_listen, METH_VARARGS, listen_doc},
-    {"_loop_drive", server_drive, METH_NOARGS, drive_doc},
+    {"_loop_work", server_work, METH_NOARGS, work_doc},
+    {"_loop_exit", server_exit, METH_NOARGS, exit_doc},
     {"_loop_stop", server_stop, METH_VARARGS, stop_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot server_slots[] = {
-    {Py_tp_doc, (void *)server_doc},   {Py_tp_new, server_new},
-    {Py_tp_init, server_init},         {Py_tp_dealloc, server_dealloc},
-    {Py_tp_traverse, server_traverse}, {Py_tp_clear, server_clear},
-    {Py_tp_methods, server_methods},   {Py_tp_getset, server_getset},
-    {Py_tp_members, server_members},   {0, NULL},
+    {Py_tp_doc, (void *)tws_server_doc}, {Py_tp_new, server_new},
+    {Py_tp_init, server_init},           {Py_tp_dealloc, server_dealloc},
+    {Py_tp_traverse, server_traverse},   {Py_tp_clear, server_clear},
+    {Py_tp_methods, server_methods},     {Py_tp_getset, server_getset},
+    {Py_tp_members, server_members},     {0, NULL},
 };
 
 PyType_Spec tws_server_spec = {

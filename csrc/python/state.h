@@ -18,6 +18,11 @@
     X(onpong)                                                                 \
     X(onerror)                                                                \
     X(onrequest)                                                              \
+    X(onsent)                                                                 \
+    X(spawn)                                                                  \
+    X(exhausted)                                                              \
+    X(stopping)                                                               \
+    X(ended)                                                                  \
     X(loads)                                                                  \
     X(code)
 
@@ -35,7 +40,9 @@
     X("twspy.http", Request)                                                  \
     X("twspy.http", Response)                                                 \
     X("twspy._support", log_accept_paused)                                    \
+    X("twspy._support", log_client_ended)                                     \
     X("twspy._support", log_debug)                                            \
+    X("twspy._support", log_ended)                                            \
     X("twspy._support", log_refused)                                          \
     X("twspy._support", log_foreign_origin)                                   \
     X("twspy._support", log_unhandled)                                        \

@@ -122,7 +122,7 @@ void
 tws_websocket_close(WebsocketObject *ws)
 {
     if (ws->phase == TWS_PHASE_SERVED) {
-        tws_served_close(ws);
+        tws_served_break_off(ws);
         return;
     }
     ws->phase = TWS_PHASE_CLOSED;

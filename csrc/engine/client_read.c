@@ -1,0 +1,240 @@
+/* What comes in from a client, on the thread that serves it. */
+#include "engine/client_parts.h"
+#include "engine/keepalive.h"
+
+#include <stdio.h>
+
+enum { READS_A_TURN = 16 }; /* then the other clients have their turn */
+
+/* The connection is over for the program. What worker->ending does not say
+ * yet is what the client's own fields tell. */
+static void
+conclude(struct tws_worker *worker, struct tws_client *client,
+         enum tws_ended_by by, uint16_t code, struct tws_span reason)
+{
+    tws_ending_set_reason(&worker->ending, code, reason);
+    worker->ending.by = (uint8_t)by;
+    worker->over = true;
+    tws_client_describe_end(client, &worker->ending);
+}
+
+static void
+set_state_lock_held(struct tws_client *client, enum tws_client_state state)
+{
+    client->state = (uint8_t)state;
+    tws_client_wake_waiters_lock_held(client);
+}
+
+/* A rule was broken, or memory is short: says so with a Close frame. */
+static void
+fail(struct tws_worker *worker, struct tws_client *client,
+     const struct tws_error *why)
+{
+    struct tws_error err;
+    uint16_t code = why->close_code != 0 ? why->close_code : TWS_CLOSE_UNABLE;
+    struct tws_span reason = {.data = why->reason,
+                              .length = strlen(why->reason)};
+    tws_ending_clear(&worker->ending);
+    pthread_mutex_lock(&client->lock);
+    if (tws_client_send_close_lock_held(client, code, reason, &err)
+        != TWS_OK) {
+        tws_client_break_off_lock_held(client, TWS_ENDED_BY_LIMIT, 0,
+                                       "out of memory for its send queue");
+    }
+    set_state_lock_held(client, TWS_CLIENT_LINGERING);
+    pthread_mutex_unlock(&client->lock);
+    conclude(worker, client,
+             why->close_code != 0 ? TWS_ENDED_BY_LIMIT : TWS_ENDED_BY_US, code,
+             reason);
+}
+
+/* The stream ended, or reading failed; perhaps as somebody broke it off. */
+static void
+lose(struct tws_worker *worker, struct tws_client *client,
+     enum tws_status status, const struct tws_error *why)
+{
+    char text[sizeof(why->reason) + 80];
+    const char *reason = "peer ended the connection without a Close frame";
+    struct tws_ending *ending = &worker->ending;
+    enum tws_ended_by by = TWS_ENDED_BY_NETWORK;
+    tws_ending_clear(ending);
+    pthread_mutex_lock(&client->lock);
+    if (client->cause != NULL) {
+        by = (enum tws_ended_by)client->cause_by;
+        reason = client->cause;
+        ending->sys_errno = client->cause_errno;
+    }
+    else if (status == TWS_OS) {
+        reason = why->reason;
+        ending->sys_errno = why->sys_errno;
+    }
+    else if (client->state == TWS_CLIENT_CLOSING) {
+        by = (enum tws_ended_by)client->cause_by;
+        reason = "peer ended the connection without an answer to our Close "
+                 "frame";
+    }
+    set_state_lock_held(client, TWS_CLIENT_GONE);
+    pthread_mutex_unlock(&client->lock);
+    if (ending->sys_errno != 0) {
+        (void)snprintf(text, sizeof(text), "%s: %s", reason,
+                       strerror(ending->sys_errno));
+        reason = text;
+    }
+    struct tws_span span = {.data = reason, .length = strlen(reason)};
+    conclude(worker, client, by, TWS_CLOSE_ABNORMAL, span);
+    worker->lost = true;
+}
+
+void
+tws_client_give_up(struct tws_worker *worker, struct tws_client *client,
+                   enum tws_ended_by by, const char *reason)
+{
+    struct tws_span span = {.data = reason, .length = strlen(reason)};
+    struct tws_error err;
+    tws_ending_clear(&worker->ending);
+    pthread_mutex_lock(&client->lock);
+    if (by == TWS_ENDED_BY_KEEPALIVE) {
+        /* It may hear of it yet; lingering has its own limit. */
+        (void)tws_client_send_close_lock_held(client, TWS_CLOSE_UNABLE, span,
+                                              &err);
+        set_state_lock_held(client, TWS_CLIENT_LINGERING);
+        worker->lost = client->write_failed;
+    }
+    else {
+        set_state_lock_held(client, TWS_CLIENT_GONE);
+        worker->lost = true;
+    }
+    pthread_mutex_unlock(&client->lock);
+    conclude(worker, client, by, TWS_CLOSE_ABNORMAL, span);
+}
+
+/* Reads once: into the scratch, or into a large message's own memory, which
+ * may complete it (TWS_OK). TWS_AGAIN with *more: look at the cursor again;
+ * without: there is nothing to read now, or others have their turn. */
+static enum tws_status
+read_more(struct tws_worker *worker, struct tws_client *client, bool *more,
+          struct tws_event *event, struct tws_error *err)
+{
+    uint8_t *room;
+    size_t size;
+    size_t got;
+    *more = false;
+    if (worker->drained || worker->reads >= READS_A_TURN) {
+        return TWS_AGAIN;
+    }
+    worker->reads++;
+    bool direct =
+        tws_receive_room(&client->reader, &client->assembler, &room, &size);
+    if (!direct) {
+        room = worker->scratch;
+        size = TWS_SCRATCH_SIZE;
+    }
+    enum tws_status status =
+        tws_read(&client->transport, room, size, &got, err);
+    if (status != TWS_OK) {
+        return status;
+    }
+    *more = true;
+    worker->drained = got < size;
+    client->heard = got < UINT32_MAX - client->heard
+                        ? client->heard + (uint32_t)got
+                        : UINT32_MAX;
+    if (direct) {
+        return tws_receive_direct(&client->reader, &client->assembler,
+                                  &tws_server_options(client->server)->message,
+                                  room, got, event, err);
+    }
+    worker->cursor = (struct tws_input){.data = room, .length = got};
+    return TWS_AGAIN;
+}
+
+static void
+take_close(struct tws_worker *worker, struct tws_client *client,
+           const struct tws_event *event)
+{
+    struct tws_ending *ending = &worker->ending;
+    tws_ending_clear(ending);
+    tws_ending_set_reason(ending, event->code, event->reason);
+    tws_ending_set_received(ending, event->code, event->reason);
+    pthread_mutex_lock(&client->lock);
+    enum tws_ended_by by = client->state == TWS_CLIENT_CLOSING
+                               ? (enum tws_ended_by)client->cause_by
+                               : TWS_ENDED_BY_PEER;
+    set_state_lock_held(client, TWS_CLIENT_LINGERING);
+    pthread_mutex_unlock(&client->lock);
+    conclude(worker, client, by, event->code, event->reason);
+}
+
+/* True where the program is to hear of the event. */
+static bool
+take(struct tws_worker *worker, struct tws_client *client,
+     const struct tws_event *event)
+{
+    client->heard = UINT32_MAX;
+    if (event->type <= TWS_EVENT_BINARY) {
+        if (atomic_load_explicit(&client->state, memory_order_relaxed)
+            != TWS_CLIENT_OPEN) {
+            return false; /* we have closed, or broken off */
+        }
+        client->heard_message = true;
+        tws_count(&worker->counters.messages_in, 1);
+        tws_count(&worker->counters.bytes_in, event->length);
+        return true;
+    }
+    if (event->type == TWS_EVENT_PONG
+        && tws_keepalive_take_pong(client, event)) {
+        return false;
+    }
+    struct tws_control reply;
+    struct tws_error err;
+    pthread_mutex_lock(&client->lock);
+    bool concerns = tws_session_take(&client->session, event, NULL, &reply);
+    if (tws_client_send_control_lock_held(client, &reply, &err) != TWS_OK) {
+        tws_client_break_off_lock_held(client, TWS_ENDED_BY_US, 0,
+                                       "out of memory for its send queue");
+    }
+    pthread_mutex_unlock(&client->lock);
+    if (event->type == TWS_EVENT_CLOSE) {
+        take_close(worker, client, event);
+        return false;
+    }
+    return concerns;
+}
+
+enum tws_status
+tws_client_next(struct tws_worker *worker, struct tws_client *client,
+                struct tws_event *event)
+{
+    const struct tws_message_limits *limits =
+        &tws_server_options(client->server)->message;
+    struct tws_error err;
+    while (!worker->over) {
+        bool more = true;
+        enum tws_status status =
+            tws_receive(&client->reader, &client->assembler, limits,
+                        &worker->cursor, event, &err);
+        if (status == TWS_AGAIN) {
+            status = read_more(worker, client, &more, event, &err);
+        }
+        switch (status) {
+        case TWS_OK:
+            if (take(worker, client, event)) {
+                return TWS_OK;
+            }
+            break;
+        case TWS_AGAIN:
+            if (!more) {
+                return TWS_AGAIN;
+            }
+            break;
+        case TWS_PROTOCOL:
+        case TWS_NOMEM:
+            fail(worker, client, &err);
+            break;
+        default:
+            lose(worker, client, status, &err);
+            break;
+        }
+    }
+    return TWS_EOF;
+}

@@ -1,0 +1,441 @@
+/* What goes out to a client: frames gather while it is served, leave at once
+ * else, and are queued where the kernel does not take them. */
+#include "engine/client_parts.h"
+
+#include <stdlib.h>
+
+enum {
+    CORK_MAX = 64 * 1024, /* gathered frames are written beyond it */
+    COPY_MAX = 16 * 1024 + TWS_FRAME_HEADER_MAX, /* larger frames are sent
+                                                  * without being copied */
+    OUT_KEPT = 256 * 1024, /* capacity a worker keeps for its frames */
+};
+
+/* The kernel has taken, or failed to take, what it could. */
+static void
+note_queue_lock_held(struct tws_client *client)
+{
+    const struct tws_server_options *options =
+        tws_server_options(client->server);
+    size_t mark = client->congested ? options->low_water : options->high_water;
+    bool congested = tws_buffer_length(&client->queue) > mark;
+    if (congested == client->congested) {
+        return;
+    }
+    atomic_store_explicit(&client->congested, congested, memory_order_relaxed);
+    if (!congested) {
+        tws_client_wake_waiters_lock_held(client);
+    }
+}
+
+static void
+fail_write_lock_held(struct tws_client *client, const struct tws_error *err)
+{
+    tws_client_break_off_lock_held(client, TWS_ENDED_BY_NETWORK,
+                                   err->sys_errno, "writing to it failed");
+}
+
+static enum tws_status
+no_memory_lock_held(struct tws_client *client, struct tws_error *err)
+{
+    /* Part of a frame may be out: the stream can't go on. */
+    tws_client_break_off_lock_held(client, TWS_ENDED_BY_US, 0,
+                                   "out of memory for its send queue");
+    return tws_error_nomem(err);
+}
+
+/* Writes the parts as far as the kernel takes them and queues the rest. The
+ * queue is empty. */
+static enum tws_status
+write_or_queue_lock_held(struct tws_client *client, struct iovec *parts,
+                         int count, struct tws_error *err)
+{
+    size_t written = 0;
+    if (!client->write_failed) {
+        enum tws_status status =
+            tws_writev(&client->transport, parts, count, &written, err);
+        if (status == TWS_OS) {
+            fail_write_lock_held(client, err);
+        }
+        if (status != TWS_OK) {
+            written = 0;
+        }
+    }
+    if (client->write_failed) {
+        return TWS_OK;
+    }
+    client->written += written;
+    for (int i = 0; i < count; i++) {
+        size_t length = parts[i].iov_len;
+        size_t skip = written < length ? written : length;
+        written -= skip;
+        if (tws_buffer_append(&client->queue,
+                              (uint8_t *)parts[i].iov_base + skip,
+                              length - skip)
+            != TWS_OK) {
+            return no_memory_lock_held(client, err);
+        }
+    }
+    if (tws_buffer_length(&client->queue) > 0) {
+        note_queue_lock_held(client);
+        tws_client_update_interest_lock_held(client);
+    }
+    return TWS_OK;
+}
+
+static void
+write_queue_lock_held(struct tws_client *client)
+{
+    struct tws_buffer *queue = &client->queue;
+    while (tws_buffer_length(queue) > 0) {
+        size_t written;
+        struct tws_error err;
+        enum tws_status status =
+            tws_write(&client->transport, tws_buffer_data(queue),
+                      tws_buffer_length(queue), &written, &err);
+        if (status == TWS_AGAIN) {
+            break;
+        }
+        if (status != TWS_OK) {
+            fail_write_lock_held(client, &err);
+            return;
+        }
+        client->written += written;
+        tws_buffer_consume(queue, written);
+    }
+    if (tws_buffer_length(queue) == 0) {
+        tws_buffer_release(queue);
+    }
+    note_queue_lock_held(client);
+    tws_client_update_interest_lock_held(client);
+}
+
+void
+tws_client_flush_lock_held(struct tws_client *client)
+{
+    struct tws_worker *worker = client->cork;
+    if (tws_buffer_length(&client->queue) > 0) {
+        write_queue_lock_held(client);
+    }
+    if (worker == NULL || tws_buffer_length(&worker->out) == 0) {
+        return;
+    }
+    struct tws_buffer *out = &worker->out;
+    struct tws_error err; /* a failure has marked the client */
+    if (tws_buffer_length(&client->queue) > 0) {
+        if (tws_buffer_append(&client->queue, tws_buffer_data(out),
+                              tws_buffer_length(out))
+            != TWS_OK) {
+            (void)no_memory_lock_held(client, &err);
+        }
+        note_queue_lock_held(client);
+    }
+    else {
+        struct iovec part = {.iov_base = tws_buffer_data(out),
+                             .iov_len = tws_buffer_length(out)};
+        (void)write_or_queue_lock_held(client, &part, 1, &err);
+    }
+    tws_buffer_consume(out, tws_buffer_length(out));
+    if (out->capacity > OUT_KEPT) {
+        tws_buffer_release(out);
+    }
+}
+
+void
+tws_client_flush(struct tws_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    tws_client_flush_lock_held(client);
+    bool attend =
+        client->receipts != NULL && client->receipts->end <= client->written;
+    pthread_mutex_unlock(&client->lock);
+    if (attend) {
+        tws_server_attend(client->server, client);
+    }
+}
+
+static enum tws_status
+append_lock_held(struct tws_client *client, struct tws_buffer *to,
+                 const struct iovec *parts, int count, size_t length,
+                 struct tws_error *err)
+{
+    uint8_t *room;
+    if (tws_buffer_reserve(to, length, &room) != TWS_OK) {
+        return tws_error_nomem(err);
+    }
+    for (int i = 0; i < count; i++) {
+        if (parts[i].iov_len > 0) {
+            memcpy(room, parts[i].iov_base, parts[i].iov_len);
+        }
+        room += parts[i].iov_len;
+    }
+    tws_buffer_commit(to, length);
+    client->accepted += length;
+    return TWS_OK;
+}
+
+/* Sends parts that make up whole frames. */
+static enum tws_status
+send_parts_lock_held(struct tws_client *client, struct iovec *parts, int count,
+                     struct tws_error *err)
+{
+    struct tws_worker *cork = client->cork;
+    enum tws_status status;
+    size_t length = 0;
+    for (int i = 0; i < count; i++) {
+        length += parts[i].iov_len;
+    }
+    if (cork != NULL && length <= COPY_MAX) {
+        if (tws_buffer_length(&cork->out) > CORK_MAX) {
+            tws_client_flush_lock_held(client);
+        }
+        status =
+            append_lock_held(client, &cork->out, parts, count, length, err);
+        if (status == TWS_OK && !pthread_equal(cork->thread, pthread_self())) {
+            /* Another thread's: it need not wait for the handler's end. */
+            tws_client_flush_lock_held(client);
+        }
+        return status;
+    }
+    if (cork != NULL) {
+        tws_client_flush_lock_held(client);
+    }
+    if (client->write_failed) {
+        return TWS_OK; /* the program hears of it by the client's end */
+    }
+    if (tws_buffer_length(&client->queue) > 0) {
+        status = append_lock_held(client, &client->queue, parts, count, length,
+                                  err); /* what is queued goes first */
+        if (status == TWS_OK) {
+            note_queue_lock_held(client);
+        }
+        return status;
+    }
+    client->accepted += length;
+    return write_or_queue_lock_held(client, parts, count, err);
+}
+
+static enum tws_status
+send_frame_lock_held(struct tws_client *client, uint8_t opcode, bool fin,
+                     struct tws_span payload, struct tws_error *err)
+{
+    uint8_t header[TWS_FRAME_HEADER_MAX];
+    struct tws_frame_header fields = {
+        .opcode = opcode,
+        .fin = fin,
+        .length = payload.length,
+    };
+    struct iovec parts[2] = {
+        {.iov_base = header,
+         .iov_len = tws_frame_header_encode(&fields, header)},
+        {.iov_base = (void *)(uintptr_t)payload.data,
+         .iov_len = payload.length},
+    };
+    return send_parts_lock_held(client, parts, 2, err);
+}
+
+static enum tws_status
+send_message_lock_held(struct tws_client *client, uint8_t opcode,
+                       struct tws_span payload, size_t fragment,
+                       struct tws_error *err)
+{
+    enum tws_status status;
+    bool last;
+    if (fragment == 0 || fragment > payload.length) {
+        fragment = payload.length;
+    }
+    do {
+        struct tws_span part = {.data = payload.data, .length = fragment};
+        last = fragment == payload.length;
+        status = send_frame_lock_held(client, opcode, last, part, err);
+        if (status != TWS_OK && opcode == TWS_OPCODE_CONTINUATION) {
+            /* Half a message is out: no other may follow it. */
+            (void)no_memory_lock_held(client, err);
+        }
+        if (!last) {
+            payload.data += fragment;
+        }
+        payload.length -= fragment;
+        if (fragment > payload.length) {
+            fragment = payload.length;
+        }
+        opcode = TWS_OPCODE_CONTINUATION;
+    } while (status == TWS_OK && !last);
+    return status;
+}
+
+/* Remembers who wants to hear when what was accepted last has left. */
+static void
+add_receipt_lock_held(struct tws_client *client, struct tws_receipt *receipt,
+                      void *user)
+{
+    struct tws_receipt **link = &client->receipts;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *receipt = (struct tws_receipt){.end = client->accepted, .user = user};
+    *link = receipt;
+}
+
+static void
+count_sent_lock_held(struct tws_client *client, unsigned messages,
+                     size_t bytes)
+{
+    if (client->cork != NULL) {
+        tws_count(&client->cork->counters.messages_out, messages);
+        tws_count(&client->cork->counters.bytes_out, bytes);
+    }
+    else {
+        tws_server_count_sent(client->server, messages, bytes);
+    }
+}
+
+/* What is to be sent: one message, or frames that are packed already. */
+struct outgoing {
+    struct tws_span bytes;
+    bool packed;       /* they are frames, else a payload */
+    uint8_t opcode;    /* of a payload */
+    size_t fragment;   /* bytes in a frame; 0: one frame */
+    unsigned messages; /* to be counted */
+    size_t payload;
+};
+
+static enum tws_status
+send_outgoing_lock_held(struct tws_client *client,
+                        const struct outgoing *outgoing, struct tws_error *err)
+{
+    enum tws_status status;
+    if (outgoing->packed) {
+        struct iovec part = {
+            .iov_base = (void *)(uintptr_t)outgoing->bytes.data,
+            .iov_len = outgoing->bytes.length,
+        };
+        status = send_parts_lock_held(client, &part, 1, err);
+    }
+    else {
+        status =
+            send_message_lock_held(client, outgoing->opcode, outgoing->bytes,
+                                   outgoing->fragment, err);
+    }
+    if (status == TWS_OK && outgoing->messages > 0) {
+        count_sent_lock_held(client, outgoing->messages, outgoing->payload);
+    }
+    return status;
+}
+
+static enum tws_status
+send_outgoing(struct tws_client *client, const struct outgoing *outgoing,
+              void *user, struct tws_error *err)
+{
+    struct tws_receipt *receipt = NULL;
+    enum tws_status status = TWS_EOF;
+    bool attend = false;
+    if (user != NULL) {
+        receipt = malloc(sizeof(*receipt));
+        if (receipt == NULL) {
+            return tws_error_nomem(err);
+        }
+    }
+    pthread_mutex_lock(&client->lock);
+    if (client->state == TWS_CLIENT_OPEN) {
+        status = send_outgoing_lock_held(client, outgoing, err);
+    }
+    if (status == TWS_OK && receipt != NULL) {
+        add_receipt_lock_held(client, receipt, user);
+        receipt = NULL;
+        attend = client->cork == NULL; /* it may have left already */
+    }
+    pthread_mutex_unlock(&client->lock);
+    free(receipt);
+    if (attend) {
+        tws_server_attend(client->server, client);
+    }
+    return status;
+}
+
+enum tws_status
+tws_client_send(struct tws_client *client, uint8_t opcode,
+                struct tws_span payload, size_t fragment, void *receipt,
+                struct tws_error *err)
+{
+    struct outgoing outgoing = {
+        .bytes = payload,
+        .opcode = opcode,
+        .fragment = fragment,
+        .messages = tws_opcode_is_control(opcode) ? 0 : 1,
+        .payload = payload.length,
+    };
+    return send_outgoing(client, &outgoing, receipt, err);
+}
+
+enum tws_status
+tws_client_send_packed(struct tws_client *client, struct tws_span frames,
+                       unsigned messages, size_t payload, void *receipt,
+                       struct tws_error *err)
+{
+    struct outgoing outgoing = {
+        .bytes = frames,
+        .packed = true,
+        .messages = messages,
+        .payload = payload,
+    };
+    return send_outgoing(client, &outgoing, receipt, err);
+}
+
+enum tws_status
+tws_client_send_control_lock_held(struct tws_client *client,
+                                  const struct tws_control *control,
+                                  struct tws_error *err)
+{
+    if (control->length == 0) {
+        return TWS_OK;
+    }
+    struct iovec part = {.iov_base = (void *)(uintptr_t)control->bytes,
+                         .iov_len = control->length};
+    return send_parts_lock_held(client, &part, 1, err);
+}
+
+enum tws_status
+tws_client_send_close_lock_held(struct tws_client *client, uint16_t code,
+                                struct tws_span reason, struct tws_error *err)
+{
+    struct tws_control control;
+    tws_session_close(&client->session, code, reason, NULL, &control);
+    if (control.length > 4) {
+        /* For whoever asks why it ended; without memory it is not said. */
+        client->sent_reason =
+            strndup((const char *)control.bytes + 4, control.length - 4);
+    }
+    return tws_client_send_control_lock_held(client, &control, err);
+}
+
+enum tws_status
+tws_client_close(struct tws_client *client, uint16_t code,
+                 struct tws_span reason, enum tws_ended_by by,
+                 struct tws_error *err)
+{
+    enum tws_status status = TWS_EOF;
+    pthread_mutex_lock(&client->lock);
+    if (client->state == TWS_CLIENT_OPEN) {
+        status = tws_client_send_close_lock_held(client, code, reason, err);
+        client->state = TWS_CLIENT_CLOSING;
+        client->cause_by = (uint8_t)by;
+        tws_client_wake_waiters_lock_held(client);
+    }
+    pthread_mutex_unlock(&client->lock);
+    if (status != TWS_EOF) {
+        tws_server_attend(client->server, client);
+    }
+    return status;
+}
+
+size_t
+tws_client_queued(struct tws_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    size_t length = client->write_failed
+                        ? 0
+                        : (size_t)(client->accepted - client->written);
+    pthread_mutex_unlock(&client->lock);
+    return length;
+}

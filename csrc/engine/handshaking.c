@@ -1,0 +1,410 @@
+/* A connection from accept() to its 101, or to the end of a plain answer. */
+#include "engine/server_parts.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct tws_handshake {
+    struct tws_watch watch; /* first */
+    struct tws_server *server;
+    struct tws_handshake *next;
+    struct tws_handshake *previous;
+    struct tws_opening opening;
+    struct tws_address peer;
+    struct tws_half_open_entry half_open;
+    void *user;    /* of an accepted one, until it becomes a client's */
+    bool writing;  /* watched for room to write, else for bytes */
+    bool detached; /* a worker that does not drive has it in a handler;
+                    * written under the pool's lock */
+    bool expired;  /* meanwhile */
+};
+
+const struct tws_address *
+tws_handshake_peer(const struct tws_handshake *handshake)
+{
+    return &handshake->peer;
+}
+
+struct tws_span
+tws_handshake_head(const struct tws_handshake *handshake,
+                   const struct tws_http_head *head)
+{
+    /* The method is its first word, and `rest` begins where it ends. */
+    const char *end = (const char *)handshake->opening.rest.data;
+    return (struct tws_span){
+        .data = head->method.data,
+        .length = (size_t)(end - head->method.data),
+    };
+}
+
+/* The end ---------------------------------------------------------------- */
+
+static void
+unlink_handshake(struct tws_handshake *handshake)
+{
+    struct tws_server *server = handshake->server;
+    if (handshake->previous != NULL) {
+        handshake->previous->next = handshake->next;
+    }
+    else {
+        server->handshakes = handshake->next;
+    }
+    if (handshake->next != NULL) {
+        handshake->next->previous = handshake->previous;
+    }
+    tws_half_open_remove(&handshake->half_open);
+    tws_timers_cancel(&server->timers, &handshake->watch.timer);
+    handshake->next = server->dead_handshakes;
+    handshake->previous = NULL;
+    server->dead_handshakes = handshake;
+}
+
+/* Ends a handshake without a client coming of it. */
+static void
+drop(struct tws_handshake *handshake)
+{
+    struct tws_server *server = handshake->server;
+    struct tws_error ignored; /* the descriptor goes, whatever happens */
+    int fd = handshake->opening.transport.fd;
+    if (handshake->detached) {
+        handshake->expired = true; /* its handler still looks at it */
+        return;
+    }
+    if (handshake->user != NULL) {
+        server->handlers.discard(server->handlers.context, handshake->user);
+        handshake->user = NULL;
+    }
+    (void)tws_poller_remove(server->poller, fd, &ignored);
+    close(fd);
+    handshake->opening.transport.fd = -1;
+    unlink_handshake(handshake);
+}
+
+void
+tws_handshakes_drop(struct tws_server *server)
+{
+    struct tws_handshake *next;
+    for (struct tws_handshake *handshake = server->handshakes;
+         handshake != NULL; handshake = next) {
+        next = handshake->next;
+        drop(handshake);
+    }
+}
+
+void
+tws_handshakes_bury(struct tws_server *server)
+{
+    while (server->dead_handshakes != NULL) {
+        struct tws_handshake *handshake = server->dead_handshakes;
+        server->dead_handshakes = handshake->next;
+        tws_opening_release(&handshake->opening);
+        free(handshake);
+    }
+}
+
+static void
+refused(struct tws_handshake *handshake, const struct tws_error *err)
+{
+    struct tws_server *server = handshake->server;
+    atomic_fetch_add_explicit(&server->refused, 1, memory_order_relaxed);
+    server->handlers.refused(server->handlers.context, &handshake->peer, err);
+}
+
+void
+tws_handshake_expired(struct tws_handshake *handshake)
+{
+    struct tws_error err;
+    if (handshake->opening.state != TWS_OPENING_LINGERING) {
+        (void)tws_error_refused(&err, 408,
+                                "opening handshake not finished in time");
+        refused(handshake, &err);
+    }
+    drop(handshake);
+}
+
+static void
+set_deadline(struct tws_handshake *handshake, uint64_t timeout)
+{
+    struct tws_server *server = handshake->server;
+    if (tws_timers_set(&server->timers, &handshake->watch.timer,
+                       tws_deadline_in(timeout))
+        != TWS_OK) {
+        drop(handshake); /* without a deadline it could stay for ever */
+    }
+}
+
+/* Deciding --------------------------------------------------------------- */
+
+/* The 101 is out: what was a handshake is a client now. */
+static void
+become_client(struct tws_worker *worker, struct tws_handshake *handshake)
+{
+    struct tws_server *server = handshake->server;
+    struct tws_input rest = handshake->opening.rest;
+    struct tws_error err;
+    struct tws_client *client =
+        tws_client_new(server, &handshake->opening.transport);
+    if (client == NULL) {
+        drop(handshake);
+        return;
+    }
+    client->user = handshake->user;
+    client->interest = TWS_READABLE;
+    if ((rest.length > 0
+         && tws_buffer_append(&client->unread, rest.data, rest.length)
+                != TWS_OK)
+        || tws_poller_modify(server->poller, client->transport.fd,
+                             TWS_READABLE, client, &err)
+               != TWS_OK) {
+        client->transport.fd = -1; /* drop() closes it */
+        tws_client_release(client);
+        drop(handshake);
+        return;
+    }
+    handshake->user = NULL;
+    handshake->opening.transport.fd = -1;
+    unlink_handshake(handshake);
+    atomic_fetch_add_explicit(&server->accepted, 1, memory_order_relaxed);
+    tws_serving_begin(worker, client);
+}
+
+static bool
+is_full(struct tws_server *server)
+{
+    return server->options.max_clients != SIZE_MAX
+           && tws_server_count(server) >= server->options.max_clients;
+}
+
+/* Asks the program, or refuses in its stead. */
+static void
+decide(struct tws_worker *worker, struct tws_handshake *handshake,
+       const struct tws_http_head *head)
+{
+    struct tws_server *server = handshake->server;
+    struct tws_opening *opening = &handshake->opening;
+    struct tws_handshake_request request;
+    struct tws_error err;
+    enum tws_status status =
+        tws_handshake_judge(head, &server->options.policy, &request, &err);
+    if (status == TWS_OK && request.upgrade && is_full(server)) {
+        status = tws_error_refused(&err, 503,
+                                   "the server has as many clients as it "
+                                   "may: try again later");
+    }
+    if (status == TWS_OK) {
+        tws_pool_enter(&server->pool, worker, &handshake->watch);
+        server->handlers.request(server->handlers.context, handshake, head,
+                                 &request);
+        (void)tws_pool_leave(&server->pool, worker);
+        return;
+    }
+    refused(handshake, &err);
+    bool head_only = tws_span_equal(head->method, TWS_SPAN("HEAD"));
+    /* Where even this fails the state stays DECIDING, and it is dropped. */
+    (void)tws_opening_refuse(opening, err.http_status, err.reason, head_only,
+                             &err);
+}
+
+/* Watches for what the opening waits for. */
+static void
+await(struct tws_handshake *handshake, bool writing)
+{
+    struct tws_server *server = handshake->server;
+    struct tws_error err;
+    if (handshake->writing == writing) {
+        return;
+    }
+    handshake->writing = writing;
+    if (tws_poller_modify(server->poller, handshake->opening.transport.fd,
+                          writing ? TWS_WRITABLE : TWS_READABLE, handshake,
+                          &err)
+        != TWS_OK) {
+        drop(handshake);
+    }
+}
+
+/* Goes on until it has to wait, and waits for that. */
+static void
+advance(struct tws_worker *worker, struct tws_handshake *handshake)
+{
+    struct tws_server *server = handshake->server;
+    struct tws_opening *opening = &handshake->opening;
+    struct tws_http_head head;
+    struct tws_error err = {.status = TWS_OK};
+    uint8_t before = opening->state;
+    enum tws_opening_step step =
+        tws_opening_advance(opening, &server->options.http, worker->scratch,
+                            TWS_SCRATCH_SIZE, &head, &err);
+    if (step == TWS_STEP_REQUEST) {
+        decide(worker, handshake, &head);
+        if (!worker->driving) {
+            tws_server_queue(server, &handshake->watch);
+            return;
+        }
+        before = opening->state;
+        step = before == TWS_OPENING_DECIDING
+                   ? TWS_STEP_GONE
+                   : tws_opening_advance(opening, &server->options.http,
+                                         worker->scratch, TWS_SCRATCH_SIZE,
+                                         &head, &err);
+    }
+    else if (before == TWS_OPENING_READING && err.status != TWS_OK) {
+        refused(handshake, &err);
+    }
+    if (before != TWS_OPENING_LINGERING
+        && opening->state == TWS_OPENING_LINGERING && step == TWS_STEP_READ) {
+        set_deadline(handshake, server->options.close_timeout);
+        if (opening->transport.fd < 0) {
+            return;
+        }
+    }
+    switch (step) {
+    case TWS_STEP_READ:
+        await(handshake, false);
+        break;
+    case TWS_STEP_WRITE:
+        await(handshake, true);
+        break;
+    case TWS_STEP_CONNECTED:
+        become_client(worker, handshake);
+        break;
+    case TWS_STEP_REQUEST:
+    case TWS_STEP_GONE:
+        drop(handshake);
+        break;
+    }
+}
+
+void
+tws_handshake_ready(struct tws_worker *worker, struct tws_handshake *handshake)
+{
+    /* Neither dropped nor in a handler since the poller named it. */
+    if (handshake->opening.transport.fd >= 0 && !handshake->detached) {
+        advance(worker, handshake);
+    }
+}
+
+void
+tws_handshake_detach(struct tws_handshake *handshake)
+{
+    struct tws_error ignored; /* it would be told of it, and look away */
+    handshake->detached = true;
+    (void)tws_poller_remove(handshake->server->poller,
+                            handshake->opening.transport.fd, &ignored);
+}
+
+/* The slow handler has returned. */
+void
+tws_handshake_attend(struct tws_worker *worker,
+                     struct tws_handshake *handshake)
+{
+    struct tws_server *server = handshake->server;
+    struct tws_error err;
+    handshake->detached = false;
+    handshake->writing = false;
+    bool watched =
+        tws_poller_add(server->poller, handshake->opening.transport.fd,
+                       TWS_READABLE, handshake, &err)
+        == TWS_OK;
+    if (!watched || handshake->expired || server->pool.over
+        || handshake->opening.state == TWS_OPENING_DECIDING) {
+        drop(handshake);
+    }
+    else {
+        advance(worker, handshake);
+    }
+}
+
+enum tws_status
+tws_handshake_accept(struct tws_handshake *handshake,
+                     const struct tws_handshake_request *request, void *user,
+                     struct tws_error *err)
+{
+    enum tws_status status = tws_opening_accept(&handshake->opening, request,
+                                                TWS_SPAN(""), NULL, 0, err);
+    if (status == TWS_OK) {
+        handshake->user = user;
+    }
+    return status;
+}
+
+enum tws_status
+tws_handshake_answer(struct tws_handshake *handshake, struct tws_span answer,
+                     struct tws_error *err)
+{
+    return tws_opening_answer(&handshake->opening, answer, err);
+}
+
+enum tws_status
+tws_handshake_refuse(struct tws_handshake *handshake, uint16_t http_status,
+                     const char *reason, bool head_only, struct tws_error *err)
+{
+    return tws_opening_refuse(&handshake->opening, http_status, reason,
+                              head_only, err);
+}
+
+/* The beginning ---------------------------------------------------------- */
+
+static struct tws_handshake *
+of_half_open(struct tws_half_open_entry *entry)
+{
+    void *start = (char *)entry - offsetof(struct tws_handshake, half_open);
+    return start;
+}
+
+/* Where one address has too many, its oldest goes. */
+static void
+limit_half_open(struct tws_handshake *handshake)
+{
+    struct tws_half_open_entry *entry =
+        tws_half_open_add(&handshake->server->half_open, &handshake->half_open,
+                          &handshake->peer);
+    struct tws_error err;
+    if (entry != NULL) {
+        struct tws_handshake *oldest = of_half_open(entry);
+        (void)tws_error_refused(&err, 429,
+                                "too many opening handshakes from one "
+                                "address: the oldest is dropped");
+        refused(oldest, &err);
+        drop(oldest);
+    }
+}
+
+enum tws_status
+tws_handshake_begin(struct tws_server *server, int fd,
+                    const struct tws_address *peer, struct tws_error *err)
+{
+    struct tws_handshake *handshake = calloc(1, sizeof(*handshake));
+    struct tws_transport transport;
+    if (handshake == NULL) {
+        close(fd);
+        return tws_error_nomem(err);
+    }
+    handshake->watch.kind = TWS_WATCH_HANDSHAKE;
+    handshake->server = server;
+    handshake->peer = *peer;
+    tws_transport_plain(&transport, fd);
+    enum tws_status status =
+        tws_opening_init(&handshake->opening, &transport, TWS_SPAN(""), err);
+    if (status == TWS_OK) {
+        status =
+            tws_poller_add(server->poller, fd, TWS_READABLE, handshake, err);
+    }
+    if (status != TWS_OK) {
+        tws_opening_release(&handshake->opening);
+        free(handshake);
+        close(fd);
+        return status;
+    }
+    handshake->next = server->handshakes;
+    if (handshake->next != NULL) {
+        handshake->next->previous = handshake;
+    }
+    server->handshakes = handshake;
+    set_deadline(handshake, server->options.open_timeout);
+    if (handshake->opening.transport.fd >= 0) {
+        limit_half_open(handshake);
+    }
+    return TWS_OK;
+}
