@@ -244,12 +244,12 @@ def test_recv_of_a_served_client_after_its_end() -> None:
             client.recv()
 
 
-def test_recv_after_close_in_a_handler_waits_for_close_timeout_only() -> None:
+def test_close_in_a_handler_waits_for_close_timeout_only() -> None:
     seen: queue.Queue[Any] = queue.Queue()
 
     def close_and_read(client: twspy.Connection) -> None:
-        client.close()
         began = time.monotonic()
+        client.close()
         with pytest.raises(twspy.SocketClosed):
             client.recv(timeout=5)
         seen.put(time.monotonic() - began)

@@ -385,7 +385,10 @@ def test_echo_to_a_peer_that_does_not_read_is_paused_then_complete() -> None:
 def test_close_by_the_server() -> None:
     with EchoServer() as server, RawPeer.connect(server.address) as peer:
         (client,) = server.wait_for('open')
-        client.close(4000, 'enough')
+        closer = threading.Thread(target=client.close, args=(4000, 'enough'))
+        closer.start()
+        while client.state == 'open':
+            time.sleep(0.001)
         assert client.state == 'closing'
         with pytest.raises(twspy.SocketClosed):
             client.send('more')
@@ -395,6 +398,7 @@ def test_close_by_the_server() -> None:
         peer.send_frame(CLOSE, close_payload(4000))
         assert server.wait_for('close')[1] == 4000
         peer.expect_end()
+        closer.join()
 
 
 def test_unanswered_close_is_given_up() -> None:
