@@ -55,7 +55,7 @@ tsan: packages-dev ## run the C tests with the thread sanitizer
 	@$(MAKE) -s ctest SANITIZE=thread
 
 pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests only (ARGS='-k name')
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) $(ARGS)
 
 # A second build beside the plain one: PYTHONSAFEPATH keeps the plain one in the
 # working directory out. The sanitizer must be the first library of a process.

@@ -78,6 +78,7 @@ class Runner:
             self._start_thread()
         except RuntimeError:  # no more threads, or none in this interpreter
             self.loop = None
+            self.started = 0
             self.close()
             raise
         _running.add(self)
@@ -171,15 +172,14 @@ class Runner:
             raise failure
 
     def _start_thread(self) -> None:
-        number = self.started + 1
+        self.started += 1  # first: the thread itself may start another one
         thread = threading.Thread(
             target=self._work,
             args=[self.loop],
-            name=f'twspy {self.name} #{number}',
+            name=f'twspy {self.name} #{self.started}',
             daemon=True,
         )
         thread.start()
-        self.started = number
 
     def _work(self, loop: Loop) -> None:
         thread = threading.current_thread()
