@@ -65,6 +65,7 @@ struct tws_client {
     uint32_t lingered;       /* bytes read and thrown away after the end */
     uint32_t ping_serial;    /* what the last keepalive ping says */
     uint32_t quiet;          /* looks in a row that nothing was heard */
+    bool ping_held;          /* the next ping waits for the end of a pause */
     bool shut;               /* the peer was told of the end */
     bool linked;             /* in the table; also under the server's lock */
     bool lingering;          /* in the list of those */

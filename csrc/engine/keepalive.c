@@ -69,15 +69,28 @@ pack_serial(uint32_t serial, char payload[PING_LENGTH])
     }
 }
 
+static bool
+awaits_pong(const struct tws_client *client)
+{
+    return client->ping_held
+           || atomic_load_explicit(&client->ping_sent_at, memory_order_relaxed)
+                  != 0;
+}
+
 static void
 ping(struct tws_client *client, uint64_t now)
 {
     struct tws_error ignored; /* one that can't be sent is not answered */
     char payload[PING_LENGTH];
     struct tws_span span = {.data = payload, .length = sizeof(payload)};
-    pack_serial(++client->ping_serial, payload);
-    atomic_store_explicit(&client->ping_sent_at, now, memory_order_relaxed);
-    if (!client->paused) { /* it would only add to what it does not take */
+    client->quiet = 0;
+    client->ping_waits_since = now;
+    /* It would only add to what a client does not take. */
+    client->ping_held = client->paused;
+    if (!client->ping_held) {
+        pack_serial(++client->ping_serial, payload);
+        atomic_store_explicit(&client->ping_sent_at, now,
+                              memory_order_relaxed);
         (void)tws_client_send(client, TWS_OPCODE_PING, span, 0, NULL,
                               &ignored);
     }
@@ -88,21 +101,21 @@ static bool
 look_for_silence(struct tws_client *client, uint64_t now)
 {
     const struct tws_server_options *options = &client->server->options;
-    bool waiting =
-        atomic_load_explicit(&client->ping_sent_at, memory_order_relaxed) != 0;
+    if (client->ping_held && !client->paused) {
+        ping(client, now); /* it takes what it is sent again */
+        return true;
+    }
     if (was_heard(client)) {
         client->quiet = 0;
         client->ping_waits_since = now; /* its pong may be behind that */
         return true;
     }
-    if (waiting) {
+    if (awaits_pong(client)) {
         return now - client->ping_waits_since < options->ping_timeout;
     }
     client->quiet++;
     if (interval_of(options) / LOOKS * client->quiet
         >= options->ping_interval / LOOKS * LOOKS) {
-        client->quiet = 0;
-        client->ping_waits_since = now;
         ping(client, now);
     }
     return true;
@@ -114,7 +127,7 @@ next_look(const struct tws_client *client, uint64_t now)
 {
     const struct tws_server_options *options = &client->server->options;
     uint64_t next = now + interval_of(options) / LOOKS;
-    if (atomic_load_explicit(&client->ping_sent_at, memory_order_relaxed) != 0
+    if (awaits_pong(client)
         && options->ping_timeout < next - client->ping_waits_since) {
         next = client->ping_waits_since + options->ping_timeout;
     }

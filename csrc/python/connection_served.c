@@ -80,25 +80,20 @@ send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment)
     return result;
 }
 
-/* Queues it, whatever is queued already. */
-int
-tws_served_queue_message(ConnectionObject *conn, PyObject *message,
-                         size_t fragment)
+/* Queues what tws_message_view() has shown, whatever is queued already. */
+static int
+queue(ConnectionObject *conn, PyObject *message, uint8_t opcode,
+      struct tws_span payload, size_t fragment)
 {
     struct tws_error err;
-    uint8_t opcode;
-    struct tws_span payload;
-    if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
-        return -1;
-    }
+    WebsocketObject *ws = (WebsocketObject *)conn->sock;
+    PyObject *receipt = NULL;
     if (tws_opcode_is_control(opcode)) {
         fragment = 0; /* never in fragments (RFC 6455 5.5) */
     }
-    WebsocketObject *ws = (WebsocketObject *)conn->sock;
     if (ws != NULL && ws->send_hooks != NULL) {
         return send_as_frames(conn, message, fragment);
     }
-    PyObject *receipt = NULL;
     if (((ServerObject *)conn->server)->tells_sent) {
         receipt = Py_NewRef(message);
     }
@@ -111,30 +106,40 @@ tws_served_queue_message(ConnectionObject *conn, PyObject *message,
 }
 
 int
+tws_served_queue_message(ConnectionObject *conn, PyObject *message)
+{
+    uint8_t opcode;
+    struct tws_span payload;
+    if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
+        return -1;
+    }
+    return queue(conn, message, opcode, payload, 0);
+}
+
+int
 tws_served_send_message(ConnectionObject *conn, PyObject *message,
                         size_t fragment, const struct tws_deadline *deadline)
 {
-    struct tws_client *client = conn->client;
-    if (TWS_UNLIKELY(
-            atomic_load_explicit(&client->congested, memory_order_relaxed))
-        && tws_served_await_room(conn, deadline) < 0) {
+    uint8_t opcode;
+    struct tws_span payload;
+    if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
         return -1;
     }
-    if (PyObject_TypeCheck(message, conn->state->close_message_type)) {
-        uint8_t opcode;
-        struct tws_span payload;
-        if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
-            return -1;
-        }
+    if (opcode == TWS_OPCODE_CLOSE) {
         struct tws_span reason = {.data = payload.data + 2,
                                   .length = payload.length - 2};
-        struct tws_deadline patience = tws_deadline_after(
-            ((ServerObject *)conn->server)->options->close_timeout);
+        struct tws_deadline patience =
+            tws_deadline_after(tws_connection_options(conn)->close_timeout);
         return tws_served_close(conn, ((CloseMessageObject *)message)->code,
                                 reason,
                                 deadline == NULL ? &patience : deadline);
     }
-    return tws_served_queue_message(conn, message, fragment);
+    if (TWS_UNLIKELY(atomic_load_explicit(&conn->client->congested,
+                                          memory_order_relaxed))
+        && tws_served_await_room(conn, deadline) < 0) {
+        return -1;
+    }
+    return queue(conn, message, opcode, payload, fragment);
 }
 
 int

@@ -113,8 +113,7 @@ int tws_served_send_message(ConnectionObject *conn, PyObject *message,
                             size_t fragment,
                             const struct tws_deadline *deadline);
 /* Never waits; no CloseMessage. */
-int tws_served_queue_message(ConnectionObject *conn, PyObject *message,
-                             size_t fragment);
+int tws_served_queue_message(ConnectionObject *conn, PyObject *message);
 int tws_served_ping(ConnectionObject *conn, struct tws_span payload);
 PyObject *tws_served_recv(ConnectionObject *conn,
                           const struct tws_deadline *deadline);

@@ -126,7 +126,7 @@ send_to(ServerObject *server, ConnectionObject *conn,
     if (has_send_hooks(conn)) {
         PyObject *message = tws_connection_outgoing(conn, framed->message);
         int result =
-            message == NULL ? -1 : tws_served_queue_message(conn, message, 0);
+            message == NULL ? -1 : tws_served_queue_message(conn, message);
         Py_XDECREF(message);
         if (result == 0) {
             return 1;
