@@ -1,38 +1,81 @@
 /* What the tests of the engine share: a server with handlers in C that runs
- * on a thread of its own, and raw clients that write their frames by hand.
- * Without hooks the server accepts every upgrade and echoes. */
+ * on threads of its own, and raw clients that write their frames by hand.
+ * Without hooks the server accepts every upgrade and echoes.
+ *
+ * The handlers check what the engine promises of them: the exclusion is held,
+ * those of one client do not overlap and do not outlive it, and what was
+ * handed out comes back exactly once. */
 #ifndef TWS_TESTS_ENGINE_FIXTURE_H
 #define TWS_TESTS_ENGINE_FIXTURE_H
 
-#include "engine/server.h"
+#include "engine/server_parts.h"
 
 #include "poller_fixture.h"
+#include "raw_client.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#define SECOND (1000 * MILLISECOND)
+
 enum { PATIENCE_SECONDS = 20 }; /* a slow machine must not fail a test */
+
+enum { SPAWNED_MAX = 256, POOL_THREADS = 8 };
 
 #define EVENTUALLY(condition)                                                 \
     do {                                                                      \
         uint64_t eventually_end =                                             \
-            tws_clock_now() + PATIENCE_SECONDS * 1000 * MILLISECOND;          \
+            tws_clock_now() + PATIENCE_SECONDS * SECOND;                      \
         while (!(condition) && tws_clock_now() < eventually_end) {            \
             pause_for(MILLISECOND / 2);                                       \
         }                                                                     \
         CHECK(condition);                                                     \
     } while (0)
 
+static inline uint64_t
+milliseconds_since(uint64_t began)
+{
+    return (tws_clock_now() - began) / MILLISECOND;
+}
+
+/* How a test of several threads is run. */
+struct way {
+    enum tws_poller_kind kind;
+    bool unlocked; /* without an exclusion, as the engine needs none */
+};
+
+/* A test of this name that is run in each way. */
+#define EACH_WAY(name)                                                        \
+    static void name##_in(struct way way);                                    \
+    TEST(name)                                                                \
+    {                                                                         \
+        for (int i = 0; i < 4 && harness_failures == 0; i++) {                \
+            struct way way = {.kind = i % 2 == 0 ? TWS_POLLER_BEST            \
+                                                 : TWS_POLLER_POLL,           \
+                              .unlocked = i >= 2};                            \
+            name##_in(way);                                                   \
+            if (harness_failures > 0) {                                       \
+                fprintf(stderr, "%s: failed in way %d\n", #name, i);          \
+            }                                                                 \
+        }                                                                     \
+    }                                                                         \
+    static void name##_in(struct way way)
+
 static char pattern[1 << 20]; /* printable; fixture_init() fills it once */
 
 struct fixture {
     struct tws_server_options options; /* may be changed before the start */
     enum tws_poller_kind kind;
-    int send_room; /* kernel's buffer of each client; 0: the default */
-    void *context; /* the test's own */
-    bool hold;     /* keep a reference to the first client: `held` */
+    int send_room;    /* kernel's buffer of each client; 0: the default */
+    void *context;    /* the test's own */
+    bool hold;        /* keep a reference to the first client: `held` */
+    unsigned threads; /* at most so many, as they are asked for; 0: one, and
+                       * no other can be asked for */
+    bool unlocked;    /* the exclusion excludes nobody */
+    bool may_fail;    /* tws_server_work() may, see `status` */
+    atomic_bool spawn_fails;
 
     /* NULL: what is said above. */
     void (*on_request)(struct fixture *fixture,
@@ -42,21 +85,34 @@ struct fixture {
     void (*on_open)(struct fixture *fixture, struct tws_client *client);
     void (*on_message)(struct fixture *fixture, struct tws_client *client,
                        const struct tws_event *event);
-    void (*on_ping)(struct fixture *fixture, struct tws_client *client);
-    void (*on_pong)(struct fixture *fixture, struct tws_client *client);
-    void (*on_close)(struct fixture *fixture, struct tws_client *client);
+    void (*on_ping)(struct fixture *fixture, struct tws_client *client,
+                    const struct tws_event *event);
+    void (*on_pong)(struct fixture *fixture, struct tws_client *client,
+                    const struct tws_event *event);
+    void (*on_sent)(struct fixture *fixture, struct tws_client *client,
+                    void *receipt);
+    void (*on_unsent)(struct fixture *fixture, void *receipt);
+    void (*on_close)(struct fixture *fixture, struct tws_client *client,
+                     const struct tws_ending *ending);
     void (*on_refused)(struct fixture *fixture, const struct tws_error *err);
-    void (*on_pause)(struct fixture *fixture, const struct tws_error *err);
+    void (*on_accept_paused)(struct fixture *fixture,
+                             const struct tws_error *err);
+    void (*on_ended)(struct fixture *fixture);
 
     struct tws_server *server;
     int listener;
     struct sockaddr_in address;
     size_t fds_before;
-    pthread_t thread;
-    pthread_mutex_t exclusion;
-    bool inside; /* the driver holds the exclusion */
+    pthread_t thread; /* the first */
+    bool began;
     bool joined;
-    enum tws_status status; /* of tws_server_run() */
+    pthread_mutex_t exclusion;
+
+    pthread_mutex_t record; /* of what follows, up to the atomics */
+    pthread_t spawned[SPAWNED_MAX];
+    unsigned spawned_count;
+    enum tws_status status;        /* the first failure of a thread */
+    struct tws_ending last_ending; /* read it when that close was counted */
 
     _Atomic(struct tws_client *) held;
     atomic_int requests;
@@ -68,18 +124,27 @@ struct fixture {
     atomic_int messages;
     atomic_int pings;
     atomic_int pongs;
-    atomic_int pauses;
+    atomic_int receipts; /* by fixture_send() */
+    atomic_int sent;
+    atomic_int unsent;
+    atomic_int accept_pauses;
+    atomic_int exhausted;
+    atomic_int ended;
     atomic_int last_code;        /* of the last close */
+    atomic_int last_by;          /* enum tws_ended_by */
     atomic_int last_http_status; /* of the last refusal */
-    char last_reason[200];       /* of the last close; read it after that */
 };
 
 /* What the server's `user` is here: exactly one end for each. */
 struct visitor {
     struct fixture *fixture;
+    atomic_bool busy; /* a handler of this client runs */
     bool opened;
     unsigned messages;
 };
+
+/* The fixture whose exclusion the thread holds. */
+static _Thread_local struct fixture *inside_of;
 
 static inline size_t
 count_fds(void)
@@ -96,24 +161,98 @@ count_fds(void)
     return count;
 }
 
-/* ---- handlers ---------------------------------------------------------- */
+/* ---- the exclusion ----------------------------------------------------- */
 
-static inline void
+/* The token is the thread's own. */
+static inline void *
 fixture_leave(void *context)
 {
     struct fixture *fixture = context;
-    CHECK(fixture->inside);
-    fixture->inside = false;
-    pthread_mutex_unlock(&fixture->exclusion);
+    CHECK(inside_of == fixture);
+    inside_of = NULL;
+    if (!fixture->unlocked) {
+        pthread_mutex_unlock(&fixture->exclusion);
+    }
+    return &inside_of;
 }
 
 static inline void
-fixture_enter(void *context)
+fixture_enter(void *context, void *token)
 {
     struct fixture *fixture = context;
-    pthread_mutex_lock(&fixture->exclusion);
-    CHECK(!fixture->inside);
-    fixture->inside = true;
+    if (!fixture->unlocked) {
+        pthread_mutex_lock(&fixture->exclusion);
+    }
+    CHECK(inside_of == NULL);
+    CHECK(token == &inside_of);
+    inside_of = fixture;
+}
+
+/* In a handler: takes that long, as a call does that gives up the exclusion
+ * but knows nothing of the engine. */
+static inline void
+fixture_pause(struct fixture *fixture, uint64_t ns)
+{
+    void *token = fixture_leave(fixture);
+    pause_for(ns);
+    fixture_enter(fixture, token);
+}
+
+/* The same until another thread sets *go. */
+static inline void
+fixture_block(struct fixture *fixture, atomic_bool *go)
+{
+    void *token = fixture_leave(fixture);
+    EVENTUALLY(*go);
+    fixture_enter(fixture, token);
+}
+
+/* In a handler: the next event of its client, as a program has it that reads
+ * on by itself. */
+static inline enum tws_status
+fixture_next(struct fixture *fixture, struct tws_client *client,
+             struct tws_event *event)
+{
+    struct tws_worker *worker = client->worker;
+    CHECK(worker->client == client);
+    for (;;) {
+        enum tws_status status = tws_client_next(worker, client, event);
+        if (status != TWS_AGAIN) {
+            return status;
+        }
+        struct pollfd entry = {.fd = client->transport.fd, .events = POLLIN};
+        (void)tws_server_before_wait(fixture->server);
+        tws_client_flush(client);
+        void *token = fixture_leave(fixture);
+        CHECK_INT(poll(&entry, 1, PATIENCE_SECONDS * 1000), 1);
+        fixture_enter(fixture, token);
+        worker->drained = false;
+        worker->reads = 0;
+    }
+}
+
+/* ---- handlers ---------------------------------------------------------- */
+
+static inline struct visitor *
+visitor_begin(struct fixture *fixture, struct tws_client *client)
+{
+    struct visitor *visitor = client->user;
+    CHECK(inside_of == fixture);
+    CHECK(tws_client_is_served_here(client));
+    if (visitor == NULL) {
+        fprintf(stderr, "a handler was called after close\n");
+        exit(1);
+    }
+    CHECK(visitor->fixture == fixture);
+    CHECK(!atomic_exchange(&visitor->busy, true)); /* nor do they overlap */
+    return visitor;
+}
+
+static inline void
+visitor_end(struct fixture *fixture, struct visitor *visitor)
+{
+    CHECK(inside_of == fixture);
+    CHECK(atomic_exchange(&visitor->busy, false));
 }
 
 static inline enum tws_status
@@ -144,7 +283,7 @@ fixture_request(void *context, struct tws_handshake *handshake,
 {
     struct fixture *fixture = context;
     struct tws_error err;
-    CHECK(fixture->inside);
+    CHECK(inside_of == fixture);
     fixture->requests++;
     if (fixture->on_request != NULL) {
         fixture->on_request(fixture, handshake, head, request);
@@ -166,7 +305,7 @@ fixture_refused(void *context, const struct tws_address *peer,
                 const struct tws_error *err)
 {
     struct fixture *fixture = context;
-    CHECK(fixture->inside);
+    CHECK(inside_of == fixture);
     CHECK(peer->length > 0);
     fixture->last_http_status = err->http_status;
     if (fixture->on_refused != NULL) {
@@ -180,7 +319,7 @@ fixture_discard(void *context, void *user)
 {
     struct fixture *fixture = context;
     struct visitor *visitor = user;
-    CHECK(fixture->inside);
+    CHECK(inside_of == fixture);
     CHECK(visitor->fixture == fixture && !visitor->opened);
     free(visitor);
     fixture->discarded++;
@@ -190,17 +329,18 @@ static inline void
 fixture_open(void *context, struct tws_client *client)
 {
     struct fixture *fixture = context;
-    struct visitor *visitor = client->user;
-    CHECK(fixture->inside);
-    CHECK(visitor->fixture == fixture && !visitor->opened);
+    struct visitor *visitor = visitor_begin(fixture, client);
+    struct tws_client *nobody = NULL;
+    CHECK(!visitor->opened);
     visitor->opened = true;
-    if (fixture->hold && fixture->held == NULL) {
+    if (fixture->hold
+        && atomic_compare_exchange_strong(&fixture->held, &nobody, client)) {
         tws_client_retain(client);
-        fixture->held = client;
     }
     if (fixture->on_open != NULL) {
         fixture->on_open(fixture, client);
     }
+    visitor_end(fixture, visitor);
     fixture->opened++;
 }
 
@@ -212,7 +352,61 @@ echo(struct tws_client *client, const struct tws_event *event)
                                .length = event->length};
     uint8_t opcode =
         event->type == TWS_EVENT_TEXT ? TWS_OPCODE_TEXT : TWS_OPCODE_BINARY;
-    return tws_client_send(client, opcode, payload, 0, &err);
+    return tws_client_send(client, opcode, payload, 0, NULL, &err);
+}
+
+/* With a receipt, which fixture_end() wants back. NULL: without. */
+static inline enum tws_status
+fixture_send(struct fixture *fixture, struct tws_client *client,
+             const char *text, void *receipt)
+{
+    struct tws_error err;
+    struct tws_span payload = {.data = text, .length = strlen(text)};
+    if (receipt != NULL) {
+        fixture->receipts++; /* it may be back before the call returns */
+    }
+    enum tws_status status =
+        tws_client_send(client, TWS_OPCODE_TEXT, payload, 0, receipt, &err);
+    if (receipt != NULL && status != TWS_OK) {
+        fixture->receipts--;
+    }
+    return status;
+}
+
+static inline enum tws_status
+send_text(struct tws_client *client, const char *text)
+{
+    return fixture_send(NULL, client, text, NULL);
+}
+
+/* A text of that many bytes of `pattern`. */
+static inline enum tws_status
+send_pattern(struct tws_client *client, size_t length)
+{
+    struct tws_error err;
+    struct tws_span payload = {.data = pattern, .length = length};
+    return tws_client_send(client, TWS_OPCODE_TEXT, payload, 0, NULL, &err);
+}
+
+static inline enum tws_status
+begin_close(struct tws_client *client, uint16_t code, const char *text)
+{
+    struct tws_error err;
+    struct tws_span reason = {.data = text, .length = strlen(text)};
+    return tws_client_close(client, code, reason, TWS_ENDED_BY_US, &err);
+}
+
+static inline void
+break_off(struct tws_client *client)
+{
+    tws_client_break_off(client, TWS_ENDED_BY_US, "broken off by a test");
+}
+
+static inline bool
+is_text(const struct tws_event *event, const char *text)
+{
+    return event->type == TWS_EVENT_TEXT && event->length == strlen(text)
+           && memcmp(event->data, text, event->length) == 0;
 }
 
 static inline void
@@ -220,8 +414,8 @@ fixture_message(void *context, struct tws_client *client,
                 const struct tws_event *event)
 {
     struct fixture *fixture = context;
-    struct visitor *visitor = client->user;
-    CHECK(fixture->inside && visitor->opened);
+    struct visitor *visitor = visitor_begin(fixture, client);
+    CHECK(visitor->opened);
     CHECK(event->type == TWS_EVENT_TEXT || event->type == TWS_EVENT_BINARY);
     visitor->messages++;
     if (fixture->on_message != NULL) {
@@ -230,6 +424,7 @@ fixture_message(void *context, struct tws_client *client,
     else {
         (void)echo(client, event); /* others may have closed it */
     }
+    visitor_end(fixture, visitor);
     fixture->messages++;
 }
 
@@ -238,11 +433,13 @@ fixture_ping(void *context, struct tws_client *client,
              const struct tws_event *event)
 {
     struct fixture *fixture = context;
-    CHECK(fixture->inside && ((struct visitor *)client->user)->opened);
+    struct visitor *visitor = visitor_begin(fixture, client);
+    CHECK(visitor->opened);
     CHECK_INT(event->type, TWS_EVENT_PING);
     if (fixture->on_ping != NULL) {
-        fixture->on_ping(fixture, client);
+        fixture->on_ping(fixture, client, event);
     }
+    visitor_end(fixture, visitor);
     fixture->pings++;
 }
 
@@ -251,41 +448,96 @@ fixture_pong(void *context, struct tws_client *client,
              const struct tws_event *event)
 {
     struct fixture *fixture = context;
-    CHECK(fixture->inside && ((struct visitor *)client->user)->opened);
+    struct visitor *visitor = visitor_begin(fixture, client);
+    CHECK(visitor->opened);
     CHECK_INT(event->type, TWS_EVENT_PONG);
     if (fixture->on_pong != NULL) {
-        fixture->on_pong(fixture, client);
+        fixture->on_pong(fixture, client, event);
     }
+    visitor_end(fixture, visitor);
     fixture->pongs++;
 }
 
 static inline void
-fixture_close(void *context, struct tws_client *client, uint16_t code,
-              struct tws_span reason)
+fixture_sent(void *context, struct tws_client *client, void *receipt)
+{
+    struct fixture *fixture = context;
+    struct visitor *visitor = visitor_begin(fixture, client);
+    CHECK(visitor->opened);
+    CHECK(receipt != NULL);
+    if (fixture->on_sent != NULL) {
+        fixture->on_sent(fixture, client, receipt);
+    }
+    visitor_end(fixture, visitor);
+    fixture->sent++;
+}
+
+static inline void
+fixture_unsent(void *context, void *receipt)
+{
+    struct fixture *fixture = context;
+    CHECK(inside_of == fixture);
+    CHECK(receipt != NULL);
+    if (fixture->on_unsent != NULL) {
+        fixture->on_unsent(fixture, receipt);
+    }
+    fixture->unsent++;
+}
+
+static inline void
+fixture_close(void *context, struct tws_client *client,
+              const struct tws_ending *ending)
 {
     struct fixture *fixture = context;
     struct visitor *visitor = client->user;
-    CHECK(fixture->inside && visitor->opened);
-    CHECK(reason.length < sizeof(fixture->last_reason));
-    memcpy(fixture->last_reason, reason.data, reason.length);
-    fixture->last_reason[reason.length] = '\0';
-    fixture->last_code = code;
+    CHECK(inside_of == fixture);
+    if (visitor == NULL) {
+        fprintf(stderr, "close was called twice\n");
+        exit(1);
+    }
+    CHECK(visitor->fixture == fixture && visitor->opened);
+    CHECK(!atomic_exchange(&visitor->busy, true));
+    CHECK_INT(strlen(ending->reason), ending->reason_length);
+    pthread_mutex_lock(&fixture->record);
+    fixture->last_ending = *ending;
+    fixture->last_code = ending->code;
+    fixture->last_by = ending->by;
+    pthread_mutex_unlock(&fixture->record);
     if (fixture->on_close != NULL) {
-        fixture->on_close(fixture, client);
+        fixture->on_close(fixture, client, ending);
     }
     free(visitor);
     fixture->closed++;
 }
 
 static inline void
-fixture_pause(void *context, const struct tws_error *err)
+fixture_accept_paused(void *context, const struct tws_error *err)
 {
     struct fixture *fixture = context;
-    CHECK(fixture->inside);
-    if (fixture->on_pause != NULL) {
-        fixture->on_pause(fixture, err);
+    CHECK(inside_of == fixture);
+    if (fixture->on_accept_paused != NULL) {
+        fixture->on_accept_paused(fixture, err);
     }
-    fixture->pauses++;
+    fixture->accept_pauses++;
+}
+
+static inline void
+fixture_exhausted(void *context)
+{
+    struct fixture *fixture = context;
+    CHECK(inside_of == fixture);
+    fixture->exhausted++;
+}
+
+static inline void
+fixture_ended(void *context)
+{
+    struct fixture *fixture = context;
+    CHECK(inside_of == fixture);
+    if (fixture->on_ended != NULL) {
+        fixture->on_ended(fixture);
+    }
+    fixture->ended++;
 }
 
 /* ---- the server -------------------------------------------------------- */
@@ -299,9 +551,13 @@ fixture_init(struct fixture *fixture, enum tws_poller_kind kind)
             {
                 .http = TWS_HTTP_LIMITS_DEFAULT,
                 .message = {.size = 1 << 20, .fragments = 1000},
-                .open_timeout = PATIENCE_SECONDS * 1000 * MILLISECOND,
-                .close_timeout = PATIENCE_SECONDS * 1000 * MILLISECOND,
+                .open_timeout = PATIENCE_SECONDS * SECOND,
+                .close_timeout = PATIENCE_SECONDS * SECOND,
+                .ping_interval = UINT64_MAX,
+                .ping_timeout = UINT64_MAX,
+                .idle_timeout = UINT64_MAX,
                 .high_water = 256 * 1024,
+                .max_clients = SIZE_MAX,
             },
     };
     fixture->fds_before = count_fds();
@@ -312,24 +568,47 @@ fixture_init(struct fixture *fixture, enum tws_poller_kind kind)
     }
 }
 
+/* With threads that take over from each other. */
+static inline void
+fixture_init_pool(struct fixture *fixture, struct way way)
+{
+    fixture_init(fixture, way.kind);
+    fixture->unlocked = way.unlocked;
+    fixture->threads = POOL_THREADS;
+}
+
 static inline void *
 fixture_main(void *argument)
 {
     struct fixture *fixture = argument;
     struct tws_error err;
-    fixture_enter(fixture);
-    fixture->status = tws_server_run(fixture->server, &err);
-    fixture_leave(fixture);
+    fixture_enter(fixture, &inside_of);
+    enum tws_status status = tws_server_work(fixture->server, &err);
+    (void)fixture_leave(fixture);
+    pthread_mutex_lock(&fixture->record);
+    if (fixture->status == TWS_OK) {
+        fixture->status = status;
+    }
+    pthread_mutex_unlock(&fixture->record);
     return NULL;
 }
 
-static inline void
-must(bool good, const char *what)
+static inline bool
+fixture_spawn(void *context)
 {
-    if (!good) {
-        perror(what);
-        exit(1); /* no test can go on */
+    struct fixture *fixture = context;
+    CHECK(inside_of == fixture);
+    if (fixture->spawn_fails) {
+        return false;
     }
+    pthread_mutex_lock(&fixture->record);
+    unsigned number = fixture->spawned_count++;
+    must(number < SPAWNED_MAX, "threads");
+    must(pthread_create(&fixture->spawned[number], NULL, fixture_main, fixture)
+             == 0,
+         "pthread_create");
+    pthread_mutex_unlock(&fixture->record);
+    return true;
 }
 
 /* A listening socket and a server for it that does not run yet. */
@@ -363,6 +642,8 @@ fixture_make(struct fixture *fixture)
         .context = fixture,
         .leave = fixture_leave,
         .enter = fixture_enter,
+        .spawn = fixture->threads > 0 ? fixture_spawn : NULL,
+        .exhausted = fixture_exhausted,
         .request = fixture_request,
         .refused = fixture_refused,
         .discard = fixture_discard,
@@ -370,10 +651,15 @@ fixture_make(struct fixture *fixture)
         .message = fixture_message,
         .ping = fixture_ping,
         .pong = fixture_pong,
+        .sent = fixture_sent,
+        .unsent = fixture_unsent,
         .close = fixture_close,
-        .accept_paused = fixture_pause,
+        .accept_paused = fixture_accept_paused,
+        .ended = fixture_ended,
     };
+    fixture->options.max_threads = fixture->threads > 0 ? fixture->threads : 1;
     pthread_mutex_init(&fixture->exclusion, NULL);
+    pthread_mutex_init(&fixture->record, NULL);
     must(tws_server_new(fixture->listener, fixture->kind, &fixture->options,
                         &handlers, &fixture->server, &err)
              == TWS_OK,
@@ -383,6 +669,7 @@ fixture_make(struct fixture *fixture)
 static inline void
 fixture_run(struct fixture *fixture)
 {
+    fixture->began = true;
     must(pthread_create(&fixture->thread, NULL, fixture_main, fixture) == 0,
          "pthread_create");
 }
@@ -394,14 +681,60 @@ fixture_start(struct fixture *fixture)
     fixture_run(fixture);
 }
 
+/* Another thread stands by to take over. */
+static inline bool
+fixture_has_spare(struct fixture *fixture)
+{
+    struct tws_pool *pool = &fixture->server->pool;
+    pthread_mutex_lock(&pool->lock);
+    bool has = pool->idle_count > 0;
+    pthread_mutex_unlock(&pool->lock);
+    return has;
+}
+
+static inline void
+fixture_await_spare(struct fixture *fixture)
+{
+    EVENTUALLY(fixture_has_spare(fixture));
+}
+
+/* A handler has it that has lost the role of the driver. */
+static inline bool
+is_detached(struct tws_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    bool detached = client->detached;
+    pthread_mutex_unlock(&client->lock);
+    return detached;
+}
+
+/* Waits for all threads. None of them asks for another one any more when the
+ * last that is known of has ended. */
 static inline void
 fixture_join(struct fixture *fixture)
 {
-    if (!fixture->joined) {
-        CHECK_INT(pthread_join(fixture->thread, NULL), 0);
-        CHECK_INT(fixture->status, TWS_OK);
-        fixture->joined = true;
+    bool more = true;
+    if (!fixture->began || fixture->joined) {
+        return;
     }
+    CHECK_INT(pthread_join(fixture->thread, NULL), 0);
+    for (unsigned i = 0; more; i++) {
+        pthread_t thread = fixture->thread;
+        pthread_mutex_lock(&fixture->record);
+        more = i < fixture->spawned_count;
+        if (more) {
+            thread = fixture->spawned[i];
+        }
+        pthread_mutex_unlock(&fixture->record);
+        if (more) {
+            CHECK_INT(pthread_join(thread, NULL), 0);
+        }
+    }
+    if (!fixture->may_fail) {
+        CHECK_INT(fixture->status, TWS_OK);
+    }
+    CHECK_INT(fixture->ended, 1);
+    fixture->joined = true;
 }
 
 /* Stops where the test has not done so, and looks whether everything has
@@ -410,30 +743,23 @@ static inline void
 fixture_end(struct fixture *fixture)
 {
     tws_server_stop(fixture->server, TWS_CLOSE_GOING_AWAY, TWS_SPAN("end"),
-                    PATIENCE_SECONDS * 1000 * MILLISECOND);
+                    PATIENCE_SECONDS * SECOND);
     fixture_join(fixture);
     CHECK_INT(tws_server_count(fixture->server), 0);
     CHECK_INT(fixture->accepted, fixture->discarded + fixture->opened);
     CHECK_INT(fixture->opened, fixture->closed);
+    CHECK_INT(fixture->receipts, fixture->sent + fixture->unsent);
     if (fixture->held != NULL) {
         tws_client_release(fixture->held);
     }
     tws_server_free(fixture->server);
     pthread_mutex_destroy(&fixture->exclusion);
+    pthread_mutex_destroy(&fixture->record);
     CHECK_INT(close(fixture->listener), 0);
     CHECK_INT(count_fds(), fixture->fds_before);
 }
 
-/* ---- raw clients ------------------------------------------------------- */
-
-#define UPGRADE_REQUEST                                                       \
-    "GET /chat HTTP/1.1\r\n"                                                  \
-    "Host: localhost\r\n"                                                     \
-    "Upgrade: websocket\r\n"                                                  \
-    "Connection: Upgrade\r\n"                                                 \
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"                         \
-    "Sec-WebSocket-Version: 13\r\n"                                           \
-    "\r\n"
+/* ---- its peers --------------------------------------------------------- */
 
 /* Its receive buffer is `room` bytes where that is not 0. Blocking, but no
  * call waits for ever. */
@@ -463,89 +789,6 @@ dial(const struct fixture *fixture)
     return dial_small(fixture, 0);
 }
 
-/* Closes with a reset instead of an end. */
-static inline void
-reset_fd(int fd)
-{
-    struct linger now = {.l_onoff = 1, .l_linger = 0};
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-    CHECK_INT(close(fd), 0);
-}
-
-/* False where the peer does not take it. */
-static inline bool
-offer(int fd, const void *data, size_t length)
-{
-    const uint8_t *at = data;
-    while (length > 0) {
-        ssize_t n = send(fd, at, length, MSG_NOSIGNAL);
-        if (n < 0) {
-            return false;
-        }
-        at += n;
-        length -= (size_t)n;
-    }
-    return true;
-}
-
-static inline void
-give(int fd, const void *data, size_t length)
-{
-    CHECK(offer(fd, data, length));
-}
-
-static inline bool
-take_bytes(int fd, void *data, size_t length)
-{
-    uint8_t *at = data;
-    while (length > 0) {
-        ssize_t n = recv(fd, at, length, 0);
-        if (n <= 0) {
-            return false;
-        }
-        at += n;
-        length -= (size_t)n;
-    }
-    return true;
-}
-
-/* Reads away what comes; true where it ends with the end of the stream and
- * not with a reset or a time-out. */
-static inline bool
-read_to_end(int fd)
-{
-    char bytes[4096];
-    ssize_t n;
-    do {
-        n = recv(fd, bytes, sizeof(bytes), 0);
-    } while (n > 0);
-    return n == 0;
-}
-
-/* Reads a head up to its empty line and not a byte further. */
-static inline bool
-take_head(int fd, char *head, size_t size)
-{
-    size_t length = 0;
-    while (length + 1 < size && take_bytes(fd, head + length, 1)) {
-        length++;
-        head[length] = '\0';
-        if (length >= 4 && memcmp(head + length - 4, "\r\n\r\n", 4) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static inline void
-expect_101(int fd)
-{
-    char head[1024];
-    CHECK(take_head(fd, head, sizeof(head)));
-    CHECK(strncmp(head, "HTTP/1.1 101 ", 13) == 0);
-    CHECK(strstr(head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") != NULL);
-}
-
 static inline int
 connect_small(const struct fixture *fixture, int room)
 {
@@ -559,166 +802,6 @@ static inline int
 connect_client(const struct fixture *fixture)
 {
     return connect_small(fixture, 0);
-}
-
-enum {
-    TEXT = TWS_FIN | TWS_OPCODE_TEXT,
-    BINARY = TWS_FIN | TWS_OPCODE_BINARY,
-    CLOSE = TWS_FIN | TWS_OPCODE_CLOSE,
-    PING = TWS_FIN | TWS_OPCODE_PING,
-    PONG = TWS_FIN | TWS_OPCODE_PONG,
-    WIRE_HEADER_MAX = 14,
-};
-
-/* Writes a masked frame with this first byte into `out` (room for the payload
- * and WIRE_HEADER_MAX bytes) and returns its length. */
-static inline size_t
-write_frame(uint8_t *out, unsigned first, const void *payload, size_t length)
-{
-    static const uint8_t key[4] = {0x37, 0xfa, 0x21, 0x3d};
-    size_t at = 0;
-    out[at++] = (uint8_t)first;
-    if (length < 126) {
-        out[at++] = (uint8_t)(0x80 | length);
-    }
-    else if (length < 65536) {
-        out[at++] = 0x80 | 126;
-        out[at++] = (uint8_t)(length >> 8);
-        out[at++] = (uint8_t)length;
-    }
-    else {
-        out[at++] = 0x80 | 127;
-        for (int shift = 56; shift >= 0; shift -= 8) {
-            out[at++] = (uint8_t)((uint64_t)length >> shift);
-        }
-    }
-    memcpy(out + at, key, sizeof(key));
-    at += sizeof(key);
-    for (size_t i = 0; i < length; i++) {
-        out[at++] = ((const uint8_t *)payload)[i] ^ key[i % 4];
-    }
-    return at;
-}
-
-static inline void
-put_frame(int fd, unsigned first, const void *payload, size_t length)
-{
-    uint8_t *bytes = malloc(length + WIRE_HEADER_MAX);
-    must(bytes != NULL, "malloc");
-    give(fd, bytes, write_frame(bytes, first, payload, length));
-    free(bytes);
-}
-
-static inline void
-put_text(int fd, const char *text)
-{
-    put_frame(fd, TEXT, text, strlen(text));
-}
-
-static inline void
-put_close(int fd, unsigned code)
-{
-    uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
-    put_frame(fd, CLOSE, payload, code == 0 ? 0 : 2);
-}
-
-/* Reads one frame of a server; `data` (NUL-ended) is to be freed. */
-struct wire_frame {
-    uint8_t first;
-    size_t length;
-    uint8_t *data;
-};
-
-/* Where nothing comes any more each further wait takes its full time. */
-static inline void
-not_too_many(void)
-{
-    if (harness_failures > 20) {
-        fprintf(stderr, "too many failures\n");
-        exit(1);
-    }
-}
-
-static inline bool
-take_frame(int fd, struct wire_frame *frame)
-{
-    uint8_t header[10];
-    not_too_many();
-    *frame = (struct wire_frame){0};
-    if (!take_bytes(fd, header, 2)) {
-        return false;
-    }
-    frame->first = header[0];
-    uint64_t length = header[1];
-    CHECK((length & 0x80) == 0); /* a server does not mask */
-    if (length == 126) {
-        if (!take_bytes(fd, header, 2)) {
-            return false;
-        }
-        length = tws_load_be16(header);
-    }
-    else if (length == 127) {
-        if (!take_bytes(fd, header, 8)) {
-            return false;
-        }
-        length = tws_load_be64(header);
-    }
-    must(length < (uint64_t)1 << 30, "length of a frame");
-    frame->length = (size_t)length;
-    frame->data = malloc(frame->length + 1);
-    must(frame->data != NULL, "malloc");
-    frame->data[frame->length] = '\0';
-    if (!take_bytes(fd, frame->data, frame->length)) {
-        free(frame->data);
-        frame->data = NULL;
-        return false;
-    }
-    return true;
-}
-
-static inline void
-expect_frame(int fd, unsigned first, const void *payload, size_t length)
-{
-    struct wire_frame frame;
-    bool got = take_frame(fd, &frame);
-    CHECK(got);
-    if (got) {
-        CHECK_INT(frame.first, first);
-        CHECK_INT(frame.length, length);
-        CHECK(frame.length == length
-              && (length == 0 || memcmp(frame.data, payload, length) == 0));
-    }
-    free(frame.data);
-}
-
-static inline void
-expect_text(int fd, const char *text)
-{
-    expect_frame(fd, TEXT, text, strlen(text));
-}
-
-/* The next frame is a Close with this code; 1005: without one. */
-static inline void
-expect_close(int fd, unsigned code)
-{
-    struct wire_frame frame;
-    bool got = take_frame(fd, &frame);
-    CHECK(got);
-    if (got) {
-        CHECK_INT(frame.first, CLOSE);
-        CHECK_INT(frame.length >= 2 ? tws_load_be16(frame.data) : 1005, code);
-    }
-    free(frame.data);
-}
-
-/* The closing handshake, begun here. */
-static inline void
-close_politely(int fd)
-{
-    put_close(fd, 1000);
-    expect_close(fd, 1000);
-    CHECK(read_to_end(fd));
-    CHECK_INT(close(fd), 0);
 }
 
 /* Whether the server still does its work. */

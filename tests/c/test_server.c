@@ -2,14 +2,6 @@
  * other threads may look and act while it serves. */
 #include "engine_fixture.h"
 
-#define SECOND (1000 * MILLISECOND)
-
-static uint64_t
-milliseconds_since(uint64_t began)
-{
-    return (tws_clock_now() - began) / MILLISECOND;
-}
-
 static void
 stop(struct fixture *fixture, uint64_t patience)
 {
@@ -27,7 +19,7 @@ BOTH_KINDS(a_server_that_never_ran_is_freed)
     CHECK(!tws_server_stopping(fixture.server));
     CHECK(tws_server_options(fixture.server)->high_water
           == fixture.options.high_water);
-    fixture.joined = true;
+    CHECK_INT(fixture.ended, 0);
     fixture_end(&fixture);
     tws_server_free(NULL);
 }
@@ -39,16 +31,16 @@ BOTH_KINDS(a_listener_that_is_none_is_an_error)
     fixture_init(&fixture, kind);
     fixture_make(&fixture);
     CHECK_INT(close(fixture.listener), 0);
-    fixture_enter(&fixture);
-    CHECK_INT(tws_server_run(fixture.server, &err), TWS_OS);
+    fixture_enter(&fixture, &inside_of);
+    CHECK_INT(tws_server_work(fixture.server, &err), TWS_OS);
     CHECK_INT(err.sys_errno, EBADF);
-    fixture_leave(&fixture);
+    (void)fixture_leave(&fixture);
+    CHECK_INT(fixture.ended, 1);
     fixture.listener = dup(0);
-    fixture.joined = true;
     fixture_end(&fixture);
 }
 
-/* ---- who is there ------------------------------------------------------- */
+/* ---- who is there ------------------------------------------------------ */
 
 enum { MOST = 64 };
 
@@ -239,12 +231,9 @@ static void
 answer_big(struct fixture *fixture, struct tws_client *client,
            const struct tws_event *event)
 {
-    struct tws_error err;
     (void)fixture;
     (void)event;
-    struct tws_span payload = {.data = pattern, .length = 500000};
-    CHECK_INT(tws_client_send(client, TWS_OPCODE_TEXT, payload, 0, &err),
-              TWS_OK);
+    CHECK_INT(send_pattern(client, 500000), TWS_OK);
 }
 
 /* Clients in every state at once. */
@@ -403,7 +392,6 @@ static void
 act_at(struct fixture *fixture, enum place place, struct tws_client *client)
 {
     const struct deed *deed = fixture->context;
-    struct tws_error err;
     if (deed->place != place) {
         return;
     }
@@ -411,13 +399,12 @@ act_at(struct fixture *fixture, enum place place, struct tws_client *client)
     switch (deed->act) {
     case CLOSE_IT:
         if (client != NULL) {
-            CHECK_INT(tws_client_close(client, 1001, TWS_SPAN(""), &err),
-                      over);
+            CHECK_INT(begin_close(client, 1001, ""), over);
         }
         break;
     case BREAK_IT:
         if (client != NULL) {
-            tws_client_break_off(client);
+            break_off(client);
         }
         break;
     case STOP_SOON:
@@ -425,9 +412,7 @@ act_at(struct fixture *fixture, enum place place, struct tws_client *client)
         break;
     case SEND_AND_STOP:
         if (client != NULL) {
-            CHECK_INT(tws_client_send(client, TWS_OPCODE_TEXT, TWS_SPAN("bye"),
-                                      0, &err),
-                      over);
+            CHECK_INT(send_text(client, "bye"), over);
         }
         stop(fixture, UINT64_MAX);
         break;
@@ -464,20 +449,26 @@ message_deed(struct fixture *fixture, struct tws_client *client,
 }
 
 static void
-ping_deed(struct fixture *fixture, struct tws_client *client)
+ping_deed(struct fixture *fixture, struct tws_client *client,
+          const struct tws_event *event)
 {
+    (void)event;
     act_at(fixture, PINGED, client);
 }
 
 static void
-pong_deed(struct fixture *fixture, struct tws_client *client)
+pong_deed(struct fixture *fixture, struct tws_client *client,
+          const struct tws_event *event)
 {
+    (void)event;
     act_at(fixture, PONGED, client);
 }
 
 static void
-close_deed(struct fixture *fixture, struct tws_client *client)
+close_deed(struct fixture *fixture, struct tws_client *client,
+           const struct tws_ending *ending)
 {
+    (void)ending;
     act_at(fixture, CLOSED, client);
 }
 
@@ -555,192 +546,6 @@ BOTH_KINDS(a_refusal_may_stop)
     fixture_end(&fixture);
 }
 
-/* ---- other threads ----------------------------------------------------- */
-
-enum { PEERS = 3, VISITS = 40, LOOKERS = 3 };
-
-struct crowd {
-    struct fixture *fixture;
-    atomic_bool over;
-    atomic_uint seed;
-};
-
-static unsigned
-next_random(unsigned *state)
-{
-    *state = *state * 1103515245 + 12345;
-    return *state >> 16;
-}
-
-static void
-use_client(struct tws_client *client, unsigned what)
-{
-    struct tws_error err;
-    enum tws_status status = TWS_OK;
-    struct tws_span payload = {.data = pattern, .length = what % 3000};
-    switch (what % 16) {
-    case 0:
-        status = tws_client_close(client, 1001, TWS_SPAN("enough"), &err);
-        break;
-    case 1:
-        tws_client_break_off(client);
-        break;
-    case 2:
-        (void)tws_client_queued(client);
-        break;
-    case 3:
-        status = tws_client_send_packed(client, TWS_SPAN("\x81\x02ok"), &err);
-        break;
-    default:
-        status = tws_client_send(client, TWS_OPCODE_TEXT, payload,
-                                 what % 2 * 700, &err);
-        break;
-    }
-    CHECK(status == TWS_OK || status == TWS_EOF);
-}
-
-static void *
-looker_main(void *argument)
-{
-    struct crowd *crowd = argument;
-    unsigned state = ++crowd->seed;
-    while (!crowd->over) {
-        struct found found = {.count = 0};
-        tws_server_each(crowd->fixture->server, visit, &found);
-        (void)tws_server_count(crowd->fixture->server);
-        for (size_t i = 0; i < found.count; i++) {
-            use_client(found.clients[i], next_random(&state));
-            tws_client_release(found.clients[i]);
-        }
-        pause_for(next_random(&state) % 8 * MILLISECOND / 16);
-    }
-    return NULL;
-}
-
-/* Reads frames until something else than a message comes. */
-static void
-read_messages(int fd, unsigned most)
-{
-    struct wire_frame frame;
-    while (most > 0 && take_frame(fd, &frame)) {
-        uint8_t opcode = frame.first & 0x0f;
-        CHECK(opcode == TWS_OPCODE_TEXT || opcode == TWS_OPCODE_CONTINUATION
-              || opcode == TWS_OPCODE_CLOSE);
-        free(frame.data);
-        if (opcode == TWS_OPCODE_CLOSE) {
-            return;
-        }
-        most--;
-    }
-}
-
-static void
-visit_server(const struct fixture *fixture, unsigned *state)
-{
-    uint8_t frames[3 * (WIRE_HEADER_MAX + 400)];
-    int fd = dial(fixture);
-    unsigned what = next_random(state);
-    if (what % 8 == 0) {
-        (void)offer(fd, UPGRADE_REQUEST, what / 8 % 100);
-        goto done;
-    }
-    (void)offer(fd, UPGRADE_REQUEST, sizeof(UPGRADE_REQUEST) - 1);
-    char head[1024];
-    if (!take_head(fd, head, sizeof(head))) {
-        goto done;
-    }
-    size_t length = 0;
-    for (unsigned i = 0; i < 3; i++) {
-        length += write_frame(frames + length, TEXT, pattern,
-                              next_random(state) % 400);
-    }
-    (void)offer(fd, frames, what % 5 == 0 ? length - 7 : length);
-    read_messages(fd, next_random(state) % 30);
-    if (what % 3 == 0) {
-        length = write_frame(frames, CLOSE, "\x03\xe8", 2);
-        (void)offer(fd, frames, length);
-        read_messages(fd, 1000000);
-    }
-done:
-    if (next_random(state) % 2 == 0) {
-        reset_fd(fd);
-    }
-    else {
-        CHECK_INT(close(fd), 0);
-    }
-}
-
-static void *
-peer_main(void *argument)
-{
-    struct crowd *crowd = argument;
-    unsigned state = ++crowd->seed;
-    for (int i = 0; i < VISITS; i++) {
-        struct fixture *fixture = crowd->fixture;
-        visit_server(fixture, &state);
-        not_too_many();
-    }
-    return NULL;
-}
-
-BOTH_KINDS(other_threads_act_while_clients_come_and_go)
-{
-    struct fixture fixture;
-    pthread_t peers[PEERS];
-    pthread_t lookers[LOOKERS];
-    struct crowd crowd = {.fixture = &fixture};
-    fixture_init(&fixture, kind);
-    fixture.options.high_water = 4096;
-    fixture_start(&fixture);
-    for (int i = 0; i < PEERS; i++) {
-        must(pthread_create(&peers[i], NULL, peer_main, &crowd) == 0,
-             "pthread_create");
-    }
-    for (int i = 0; i < LOOKERS; i++) {
-        must(pthread_create(&lookers[i], NULL, looker_main, &crowd) == 0,
-             "pthread_create");
-    }
-    for (int i = 0; i < PEERS; i++) {
-        CHECK_INT(pthread_join(peers[i], NULL), 0);
-    }
-    crowd.over = true;
-    for (int i = 0; i < LOOKERS; i++) {
-        CHECK_INT(pthread_join(lookers[i], NULL), 0);
-    }
-    EVENTUALLY(tws_server_count(fixture.server) == 0);
-    expect_alive(&fixture);
-    fixture_end(&fixture);
-}
-
-/* A stop while all of that goes on. */
-BOTH_KINDS(a_stop_comes_while_clients_come_and_go)
-{
-    for (int round = 0; round < 5; round++) {
-        struct fixture fixture;
-        pthread_t looker;
-        int fds[8];
-        struct crowd crowd = {.fixture = &fixture,
-                              .seed = (unsigned)round * 77};
-        fixture_init(&fixture, kind);
-        fixture_start(&fixture);
-        must(pthread_create(&looker, NULL, looker_main, &crowd) == 0,
-             "pthread_create");
-        for (int i = 0; i < 8; i++) {
-            fds[i] = dial(&fixture);
-            give(fds[i], UPGRADE_REQUEST, sizeof(UPGRADE_REQUEST) - 1);
-        }
-        pause_for((uint64_t)round * MILLISECOND / 2);
-        stop(&fixture, (uint64_t)round * 20 * MILLISECOND);
-        fixture_join(&fixture);
-        crowd.over = true;
-        CHECK_INT(pthread_join(looker, NULL), 0);
-        for (int i = 0; i < 8; i++) {
-            CHECK_INT(close(fds[i]), 0);
-        }
-        fixture_end(&fixture);
-    }
-}
-
 /* More than one wait of the poller hands out. */
 BOTH_KINDS(hundreds_of_clients_are_served)
 {
@@ -782,6 +587,4 @@ RUN(T(a_server_that_never_ran_is_freed),
     T(a_slow_handler_does_not_use_up_the_patience),
     T(a_slow_handler_does_not_delay_a_deadline),
     T(every_handler_may_close_break_off_and_stop), T(a_refusal_may_stop),
-    T(other_threads_act_while_clients_come_and_go),
-    T(a_stop_comes_while_clients_come_and_go),
     T(hundreds_of_clients_are_served))

@@ -43,7 +43,7 @@ answer_big(struct fixture *fixture, struct tws_client *client,
     memset(reply, 'x', BIG);
     memcpy(reply, event->data, event->length);
     CHECK_INT(tws_client_send(client, TWS_OPCODE_BINARY,
-                              (struct tws_span){reply, BIG}, 0, &err),
+                              (struct tws_span){reply, BIG}, 0, NULL, &err),
               TWS_OK);
     free(reply);
 }
@@ -448,12 +448,6 @@ BOTH_KINDS(one_that_never_stops_talking_does_not_starve_the_others)
 
 /* ---- the end of a client ----------------------------------------------- */
 
-static uint64_t
-milliseconds_since(uint64_t began)
-{
-    return (tws_clock_now() - began) / MILLISECOND;
-}
-
 /* Frames at every byte of which the peer vanishes. */
 static size_t
 write_frames(uint8_t *bytes)
@@ -509,9 +503,8 @@ static void
 close_it(struct fixture *fixture, struct tws_client *client,
          const struct tws_event *event)
 {
-    struct tws_error err;
     (void)fixture;
-    CHECK_INT(tws_client_close(client, 1000, TWS_SPAN(""), &err), TWS_OK);
+    CHECK_INT(begin_close(client, 1000, ""), TWS_OK);
     if (event->data[0] == 's') {
         pause_for(600 * MILLISECOND);
     }
@@ -633,11 +626,10 @@ static void
 answer_and_close(struct fixture *fixture, struct tws_client *client,
                  const struct tws_event *event)
 {
-    struct tws_error err;
     for (int i = 0; i < 10; i++) {
         answer_big(fixture, client, event);
     }
-    CHECK_INT(tws_client_close(client, 1000, TWS_SPAN(""), &err), TWS_OK);
+    CHECK_INT(begin_close(client, 1000, ""), TWS_OK);
 }
 
 BOTH_KINDS(what_is_queued_arrives_before_the_close)
