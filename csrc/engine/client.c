@@ -21,6 +21,7 @@ tws_client_new(struct tws_server *server,
     client->watch.kind = TWS_WATCH_CLIENT;
     client->transport = *transport;
     client->server = server;
+    client->receipts_end = &client->receipts;
     tws_frame_reader_init(&client->reader, TWS_SERVER);
     atomic_init(&client->state, TWS_CLIENT_OPEN);
     atomic_init(&client->references, 1);
@@ -190,6 +191,9 @@ tws_client_uncork(struct tws_worker *worker, struct tws_client *client)
     struct tws_receipt *receipt = client->receipts;
     if (TWS_UNLIKELY(receipt != NULL) && receipt->end <= client->written) {
         client->receipts = receipt->next;
+        if (client->receipts == NULL) {
+            client->receipts_end = &client->receipts;
+        }
         pthread_mutex_unlock(&client->lock);
         return receipt;
     }

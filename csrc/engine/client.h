@@ -20,7 +20,8 @@ enum tws_client_state {
     TWS_CLIENT_CLOSING,   /* our Close is queued; waiting for the peer's */
     TWS_CLIENT_LINGERING, /* over for the program; the peer gets what is
                            * queued and time to read it */
-    TWS_CLIENT_GONE,      /* no descriptor any more */
+    TWS_CLIENT_GONE,      /* neither reads nor writes; the driver closes the
+                           * descriptor */
 };
 
 /* A thread that waits for a client; see tws_client_await(). */
@@ -81,10 +82,11 @@ struct tws_client {
     struct tws_worker *cork; /* who serves it: small frames gather in its
                               * `out` */
     struct tws_waiter *waiters;
-    struct tws_receipt *receipts; /* in the order of sending */
-    uint64_t accepted;            /* bytes, for receipts and the queue */
-    uint64_t written;             /* of those, what the kernel has taken */
-    char *sent_reason;            /* owned; of our Close; NULL: none */
+    struct tws_receipt *receipts;      /* in the order of sending */
+    struct tws_receipt **receipts_end; /* where the next one goes */
+    uint64_t accepted;                 /* bytes, for receipts and the queue */
+    uint64_t written;  /* of those, what the kernel has taken */
+    char *sent_reason; /* owned; of our Close; NULL: none */
     const char *cause; /* static; why it was broken off; NULL: it was not */
     int cause_errno;
     uint8_t cause_by;  /* enum tws_ended_by */
@@ -94,8 +96,11 @@ struct tws_client {
                         * reads it without the lock, as only that changes it
                         * for clients that nobody serves */
     bool returned;     /* and that one is done */
-    bool concluded;    /* handlers->close was called */
-    bool lost;         /* nothing can be sent to it any more */
+
+    /* Set by the worker that tells the program of the end; read by the driver
+     * once that worker is done. */
+    bool concluded; /* handlers->close was called */
+    bool lost;      /* nothing can be sent to it any more */
 
     atomic_bool paused;       /* reading waits for the queue to shrink;
                                * written under lock */
@@ -147,7 +152,8 @@ void tws_client_break_off(struct tws_client *client, enum tws_ended_by by,
                           const char *cause);
 
 enum tws_await {
-    TWS_AWAIT_ROOM, /* in its queue, below the high-water mark */
+    TWS_AWAIT_ROOM, /* where its queue was above the high-water mark: until it
+                     * is below the low one */
     TWS_AWAIT_OVER, /* the end of the closing handshake */
 };
 /* Any thread. False: it need not wait. Else waiter->wake() is called once

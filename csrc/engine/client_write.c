@@ -269,12 +269,9 @@ static void
 add_receipt_lock_held(struct tws_client *client, struct tws_receipt *receipt,
                       void *user)
 {
-    struct tws_receipt **link = &client->receipts;
-    while (*link != NULL) {
-        link = &(*link)->next;
-    }
     *receipt = (struct tws_receipt){.end = client->accepted, .user = user};
-    *link = receipt;
+    *client->receipts_end = receipt;
+    client->receipts_end = &receipt->next;
 }
 
 static void

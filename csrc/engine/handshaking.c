@@ -107,6 +107,9 @@ static void
 refused(struct tws_handshake *handshake, const struct tws_error *err)
 {
     struct tws_server *server = handshake->server;
+    if (handshake->expired) {
+        return; /* was told before, while its handler looked at it */
+    }
     atomic_fetch_add_explicit(&server->refused, 1, memory_order_relaxed);
     server->handlers.refused(server->handlers.context, &handshake->peer, err);
 }
@@ -115,7 +118,9 @@ void
 tws_handshake_expired(struct tws_handshake *handshake)
 {
     struct tws_error err;
-    if (handshake->opening.state != TWS_OPENING_LINGERING) {
+    /* While a slow handler decides, the opening is that thread's. */
+    if (handshake->detached
+        || handshake->opening.state != TWS_OPENING_LINGERING) {
         (void)tws_error_refused(&err, 408,
                                 "opening handshake not finished in time");
         refused(handshake, &err);

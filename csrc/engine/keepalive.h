@@ -2,7 +2,7 @@
  * few times in a ping interval, pings one that was not heard of for that
  * long, and gives up one that stays silent. Looks fall on a common grid, so
  * that many clients cost few wake-ups; no message costs a look at the clock.
- * Only the driver calls these. */
+ * Only the driver calls these, but for the last. */
 #ifndef TWS_ENGINE_KEEPALIVE_H
 #define TWS_ENGINE_KEEPALIVE_H
 
@@ -15,7 +15,8 @@ void tws_keepalive_begin(struct tws_client *client);
  * text). */
 bool tws_keepalive_look(struct tws_client *client, const char **reason);
 
-/* True where the pong answers our last ping: it is not the program's. */
+/* For the worker that serves it. True where the pong answers our last ping:
+ * it is not the program's. */
 bool tws_keepalive_take_pong(struct tws_client *client,
                              const struct tws_event *event);
 

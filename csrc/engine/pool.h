@@ -14,7 +14,7 @@
  * the pool's lock held until somebody else may drive: a handler that finds
  * its role taken waits for that lock before it goes on.
  *
- * Lock order: pool, then client. The server's table lock is taken alone. */
+ * Lock order: the server's table, pool, client. */
 #ifndef TWS_ENGINE_POOL_H
 #define TWS_ENGINE_POOL_H
 

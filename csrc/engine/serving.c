@@ -52,6 +52,7 @@ drop_receipts(struct tws_server *server, struct tws_client *client)
     pthread_mutex_lock(&client->lock);
     struct tws_receipt *receipt = client->receipts;
     client->receipts = NULL;
+    client->receipts_end = &client->receipts;
     pthread_mutex_unlock(&client->lock);
     while (receipt != NULL) {
         struct tws_receipt *next = receipt->next;

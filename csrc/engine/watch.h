@@ -13,10 +13,10 @@ enum tws_watch_kind {
 
 struct tws_watch {
     struct tws_timer timer; /* first, so that a timer leads here */
-    /* Of those that wait for the driver; guarded by the server's lock. */
+    /* Of those that wait for the driver; guarded by the pool's lock. */
     struct tws_watch *next_queued;
     uint8_t kind; /* enum tws_watch_kind */
-    bool queued;  /* guarded by the server's lock */
+    bool queued;  /* guarded by the pool's lock */
 };
 
 #endif /* TWS_ENGINE_WATCH_H */

@@ -22,7 +22,8 @@ struct tws_watch;
 
 enum { TWS_SCRATCH_SIZE = 64 * 1024 };
 
-/* What is counted without a lock: one thread writes, any may read. */
+/* What is counted without a locked instruction: one thread at a time writes
+ * (what is sent to a client, with that client's lock), any may read. */
 struct tws_counters {
     _Atomic uint64_t messages_in;
     _Atomic uint64_t messages_out;
@@ -32,7 +33,7 @@ struct tws_counters {
                                     * role */
 };
 
-/* For the one thread that writes this counter. */
+/* For the thread that may write this counter. */
 static inline void
 tws_count(_Atomic uint64_t *counter, uint64_t amount)
 {
@@ -70,12 +71,15 @@ struct tws_worker {
     struct tws_watch *serving; /* what the handler is about; set outside of
                                 * handlers, NULL: nothing to keep */
 
-    /* Guarded by the server's lock. */
+    /* Guarded by the pool's lock. */
     struct tws_worker *next;      /* of all */
     struct tws_worker *next_idle; /* of those that wait for the role */
     pthread_cond_t wake;
-    uint64_t role_lost_at; /* clock */
     bool idle;
+
+    uint64_t role_lost_at; /* clock; written by whoever takes the role, with
+                            * the pool's lock, or by the thread itself while
+                            * it does not have the role */
 
     struct tws_counters counters;
 };

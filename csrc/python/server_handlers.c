@@ -1,6 +1,6 @@
 /* What the engine calls while it serves: makes Python objects of what came,
- * and calls the handlers. Runs on the driver's thread, which holds the GIL
- * except between leave() and enter(). */
+ * and calls the handlers. Runs on the threads of the server, which hold the
+ * GIL except between leave() and enter(). */
 #include "python/server_type.h"
 
 #include "python/address.h"

@@ -489,6 +489,7 @@ TEST(a_failure_to_begin_is_told)
     CHECK_INT(err.sys_errno, EAGAIN);
     CHECK(strcmp(err.reason, "pthread_create") == 0);
     create_fails = false;
+    CHECK(!pool.watchdog_runs);
     CHECK_INT(pthread_sigmask(SIG_SETMASK, NULL, &after), 0);
     CHECK_INT(sigismember(&after, SIGINT), 0);
     tws_watchdog_stop(&pool);

@@ -7,8 +7,8 @@ measures how far.
 
 from __future__ import annotations
 
-import logging
 import gc
+import logging
 import os
 import signal
 import socket
@@ -1104,9 +1104,7 @@ def test_broadcast_close_and_stop_at_the_same_time(delay: float) -> None:
         assert server.clients == []
 
 
-def test_descriptors_do_not_leak_with_slow_handlers() -> None:
-    gc.collect()  # of the servers of other tests
-    descriptors = len(os.listdir('/proc/self/fd'))
+def vanish_amid_slow_handlers() -> None:
     with (
         BusyServer(lambda client: time.sleep(0.1)) as server,
         connected(server, 20) as peers,
@@ -1117,10 +1115,11 @@ def test_descriptors_do_not_leak_with_slow_handlers() -> None:
         for peer in peers[::2]:
             peer.reset()
         wait_until(lambda: len(server.closes) == 10)
-    del server  # which keeps the loop's own descriptors
-    wait_until(
-        lambda: (
-            gc.collect() >= 0
-            and len(os.listdir('/proc/self/fd')) == descriptors
-        )
-    )
+
+
+def test_descriptors_do_not_leak_with_slow_handlers() -> None:
+    gc.collect()  # of the servers of other tests
+    descriptors = len(os.listdir('/proc/self/fd'))
+    vanish_amid_slow_handlers()
+    gc.collect()  # a server keeps the loop's own descriptors
+    wait_until(lambda: len(os.listdir('/proc/self/fd')) == descriptors)
