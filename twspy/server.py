@@ -23,8 +23,17 @@ class Server(_Loop):
 
     Override `onopen`, `onmessage`, `onclose`, `onping`, `onpong`, `onerror`
     and `onrequest`, then call `run()`. A client is a `Connection`: handlers
-    may call its `send()`, `recv()` and `close()`. Handlers of one client are
-    called in order and never overlap.
+    may call its `send()`, `recv()` and `close()`.
+
+    Threads: handlers of one client are called in order and never overlap, but
+    on changing threads of the server. So keep nothing of a client in a
+    `threading.local`; put it on `client`, which takes attributes. What works
+    only on the thread that made it, as a `sqlite3` connection does unless it
+    was made with `check_same_thread=False`, can't be kept from one call to
+    the next. Handlers of different clients may run at the same time: where
+    one takes longer than some milliseconds, or waits in `recv()`, `send()` or
+    `close()`, another thread goes on with the other clients. What handlers
+    share needs a lock.
 
     address: `(host, port)`. `''` as the host means all IPv4 addresses,
     `'::'` all IPv4 and IPv6 ones; port 0 picks a free port, which `address`
@@ -50,7 +59,8 @@ class Server(_Loop):
     configured, it writes to standard error.
 
     max_join_time: seconds that a stop waits for clients to answer the Close
-    frame, and for running handlers; None: as long as it takes.
+    frame, and with one second more for running handlers, whose threads are
+    then left behind; None: as long as it takes.
 
     options:
 
@@ -65,7 +75,8 @@ class Server(_Loop):
     low_water         None     how few of them end the wait; None: a quarter
                                of max_queue
     max_clients       None     clients at a time, or None
-    max_threads       1024     threads for handlers that take their time
+    max_threads       1024     threads for handlers; where all are inside of
+                               slow ones, other clients have to wait
     max_half_open     None     handshakes of one address at a time, or None
     max_head_size     16 KiB   bytes in a request's head; 431 above it
     max_header_lines  128      header lines in it, 256 at most
@@ -188,18 +199,19 @@ class Server(_Loop):
         """Serve until Ctrl-C, SIGTERM or `stop()`, then close every client.
 
         Clients get a Close frame with 1001 and up to `max_join_time` seconds
-        to answer. A second Ctrl-C ends them at once. Handlers run on a thread
+        to answer. A second Ctrl-C ends them at once. Handlers run on threads
         of the server, never on the calling one, so that a signal does not cut
         them in half. SystemExit in a handler stops the server and is raised
         here. A server can run once, else RuntimeError. It needs the main
         interpreter, as others have no threads that end with the process.
 
         workers: how many processes to serve with, to use as many cores: the
-        handlers of one process share one core, except on free-threaded
-        builds. The processes are forked here and share the port, and the
-        system spreads the clients over them. Each has its own clients and its
-        own copy of all objects: `clients`, `broadcast()` and options that
-        limit count for one worker. `worker` tells which one this is.
+        handlers of one process share its GIL, which free-threaded builds
+        switch on for this version, too. The processes are forked here and
+        share the port, and the system spreads the clients over them. Each has
+        its own clients and its own copy of all objects: `clients`,
+        `broadcast()` and options that limit count for one worker. `worker`
+        tells which one this is.
 
         A worker that crashes, or gets a SIGTERM of its own, is replaced, after
         a pause that grows from 0.1 to 5 seconds where it happens again and
@@ -254,9 +266,10 @@ class Server(_Loop):
         """Stop accepting, close every client and wait until they are gone.
 
         code, reason: what the Close frames say. Waits up to `max_join_time`
-        seconds; called in a handler it returns at once. Does nothing on a
-        server that is not running. Any thread. In the parent of workers it
-        stops all of them, without waiting.
+        seconds for clients, and one more for running handlers; called in a
+        handler it returns at once. A server that was not started can't be
+        afterwards. Any thread. In the parent of workers it stops all of them,
+        without waiting.
         """
         if self._workers is not None:
             self._workers.stop(code, reason)
