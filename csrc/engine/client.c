@@ -133,7 +133,7 @@ tws_client_await(struct tws_client *client, enum tws_await what,
     bool wait = what == TWS_AWAIT_ROOM
                     ? client->congested && state == TWS_CLIENT_OPEN
                     : state < TWS_CLIENT_LINGERING;
-    if (wait) {
+    if (wait && !waiter->linked) {
         waiter->next = client->waiters;
         client->waiters = waiter;
         waiter->linked = true;

@@ -157,7 +157,8 @@ enum tws_await {
     TWS_AWAIT_OVER, /* the end of the closing handshake */
 };
 /* Any thread. False: it need not wait. Else waiter->wake() is called once
- * when it is worth another look, unless tws_client_forget() comes first. */
+ * when it is worth another look, unless tws_client_forget() comes first; a
+ * waiter that waits already may ask again. */
 bool tws_client_await(struct tws_client *client, enum tws_await what,
                       struct tws_waiter *waiter);
 void tws_client_forget(struct tws_client *client, struct tws_waiter *waiter);

@@ -357,8 +357,11 @@ BOTH_KINDS(an_end_wakes_those_who_wait_for_room)
 static bool
 is_over(struct tws_client *client, struct counted_waiter *waiter)
 {
-    return waiter->woken > 0
-           && !tws_client_await(client, TWS_AWAIT_OVER, &waiter->waiter);
+    if (waiter->woken == 0) {
+        return false;
+    }
+    tws_client_forget(client, &waiter->waiter);
+    return !tws_client_await(client, TWS_AWAIT_OVER, &waiter->waiter);
 }
 
 BOTH_KINDS(the_end_of_the_closing_handshake_wakes)
@@ -390,7 +393,7 @@ BOTH_KINDS(the_end_of_the_closing_handshake_wakes)
             break;
         }
         EVENTUALLY(is_over(fixture.held, &waiter));
-        CHECK_INT(waiter.woken, way == 3 ? waiter.woken : 1);
+        CHECK(way == 3 ? waiter.woken >= 1 : waiter.woken == 1);
         EVENTUALLY(fixture.closed == 1);
         CHECK_INT(close(fd), 0);
         fixture_end(&fixture);

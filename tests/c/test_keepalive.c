@@ -6,14 +6,13 @@
 
 #include "engine_fixture.h"
 
-static bool clock_is_ours;
 static uint64_t our_clock;
 static bool no_timer;
 
 static uint64_t
 read_clock(void)
 {
-    return clock_is_ours ? our_clock : tws_clock_now();
+    return our_clock;
 }
 
 static enum tws_status
@@ -54,7 +53,6 @@ scene_begin_with(struct scene *scene, const struct tws_server_options *options)
     struct tws_error err;
     int ends[2];
     *scene = (struct scene){0};
-    clock_is_ours = true;
     our_clock = 1000 * SECOND + 12345;
     must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0, "socketpair");
     must(tws_socket_prepare(ends[0], &err) == TWS_OK, "tws_socket_prepare");
@@ -98,7 +96,6 @@ scene_begin(struct scene *scene)
 static void
 scene_end(struct scene *scene)
 {
-    clock_is_ours = false;
     while (tws_pool_dequeue(&scene->server->pool) != NULL) {
         tws_client_release(scene->client); /* as it was retained for that */
     }
@@ -770,146 +767,6 @@ TEST(many_clients_share_their_wake_ups)
     scene_end(&scene);
 }
 
-/* In a server --------------------------------------------------------------
- */
-
-static void
-begin_serving(struct fixture *fixture)
-{
-    fixture_init(fixture, TWS_POLLER_BEST);
-    fixture->options.ping_interval = 60 * MILLISECOND;
-    fixture->options.ping_timeout = 80 * MILLISECOND;
-}
-
-static void
-expect_ping(int fd, uint8_t payload[PING_LENGTH])
-{
-    struct wire_frame frame;
-    must(take_frame(fd, &frame), "a ping");
-    CHECK_INT(frame.first, PING);
-    CHECK_INT(frame.length, PING_LENGTH);
-    if (frame.length == PING_LENGTH) {
-        memcpy(payload, frame.data, PING_LENGTH);
-    }
-    free(frame.data);
-}
-
-TEST(a_server_drops_a_client_that_does_not_answer)
-{
-    struct fixture fixture;
-    uint8_t payload[PING_LENGTH];
-    begin_serving(&fixture);
-    fixture_start(&fixture);
-    uint64_t began = tws_clock_now();
-    int fd = connect_client(&fixture);
-    expect_ping(fd, payload);
-    CHECK(tws_clock_now() - began >= 60 * MILLISECOND);
-    expect_close(fd, TWS_CLOSE_UNABLE);
-    CHECK(tws_clock_now() - began >= 140 * MILLISECOND);
-    CHECK(read_to_end(fd));
-    EVENTUALLY(fixture.closed == 1);
-    CHECK_INT(fixture.last_by, TWS_ENDED_BY_KEEPALIVE);
-    CHECK_INT(fixture.last_code, TWS_CLOSE_ABNORMAL);
-    CHECK_INT(fixture.last_ending.sent_code, TWS_CLOSE_UNABLE);
-    CHECK_INT(fixture.last_ending.received_code, 0);
-    CHECK(fixture.last_ending.ping_age >= 80 * MILLISECOND);
-    CHECK(fixture.last_ending.ping_age < PATIENCE_SECONDS * SECOND);
-    CHECK(strcmp(fixture.last_ending.reason,
-                 "did not answer a ping within ping_timeout")
-          == 0);
-    CHECK_INT(close(fd), 0);
-    fixture_end(&fixture);
-}
-
-TEST(a_server_keeps_a_client_that_answers)
-{
-    struct fixture fixture;
-    uint8_t payload[PING_LENGTH];
-    begin_serving(&fixture);
-    fixture.options.ping_timeout = PATIENCE_SECONDS * SECOND;
-    fixture.hold = true;
-    fixture_start(&fixture);
-    int fd = connect_client(&fixture);
-    for (int i = 0; i < 5; i++) {
-        expect_ping(fd, payload);
-        put_frame(fd, PONG, payload, PING_LENGTH);
-    }
-    EVENTUALLY(fixture.held->latency > 0);
-    CHECK(fixture.held->latency < PATIENCE_SECONDS * SECOND);
-    CHECK_INT(fixture.pongs, 0);
-    put_frame(fd, PONG, "mine", 4);
-    EVENTUALLY(fixture.pongs == 1);
-    CHECK_INT(fixture.closed, 0);
-    /* Whatever pings are on their way. */
-    put_close(fd, 1000);
-    CHECK(read_to_end(fd));
-    EVENTUALLY(fixture.closed == 1);
-    CHECK_INT(fixture.last_by, TWS_ENDED_BY_PEER);
-    CHECK_INT(fixture.pongs, 1);
-    CHECK_INT(close(fd), 0);
-    fixture_end(&fixture);
-}
-
-TEST(a_server_closes_an_idle_client)
-{
-    struct fixture fixture;
-    fixture_init(&fixture, TWS_POLLER_BEST);
-    fixture.options.idle_timeout = 60 * MILLISECOND;
-    fixture_start(&fixture);
-    uint64_t began = tws_clock_now();
-    int fd = connect_client(&fixture);
-    expect_close(fd, TWS_CLOSE_GOING_AWAY);
-    CHECK(tws_clock_now() - began >= 60 * MILLISECOND);
-    put_close(fd, 1001);
-    CHECK(read_to_end(fd));
-    EVENTUALLY(fixture.closed == 1);
-    CHECK_INT(fixture.last_by, TWS_ENDED_BY_LIMIT);
-    CHECK_INT(fixture.last_ending.sent_code, TWS_CLOSE_GOING_AWAY);
-    CHECK_INT(close(fd), 0);
-    fixture_end(&fixture);
-}
-
-static void
-block_handler(struct fixture *fixture, struct tws_client *client,
-              const struct tws_event *event)
-{
-    fixture_block(fixture, fixture->context);
-    (void)echo(client, event);
-}
-
-EACH_WAY(a_server_waits_for_slow_handlers)
-{
-    struct fixture fixture;
-    atomic_bool go = false;
-    fixture_init_pool(&fixture, way);
-    fixture.options.ping_interval = 20 * MILLISECOND;
-    fixture.options.ping_timeout = 40 * MILLISECOND;
-    fixture.options.idle_timeout = 50 * MILLISECOND;
-    fixture.context = &go;
-    fixture.on_message = block_handler;
-    fixture_start(&fixture);
-    /* All at once, so that it is not idle before. */
-    int fd = dial(&fixture);
-    uint8_t bytes[sizeof(UPGRADE_REQUEST) + 4 + WIRE_HEADER_MAX];
-    memcpy(bytes, UPGRADE_REQUEST, sizeof(UPGRADE_REQUEST) - 1);
-    size_t length = sizeof(UPGRADE_REQUEST) - 1;
-    length += write_frame(bytes + length, TEXT, "slow", 4);
-    give(fd, bytes, length);
-    put_close(fd, 1000);
-    expect_101(fd);
-    pause_for(300 * MILLISECOND);
-    CHECK_INT(fixture.closed, 0);
-    CHECK_INT(tws_server_count(fixture.server), 1);
-    go = true;
-    expect_text(fd, "slow");
-    expect_close(fd, 1000);
-    CHECK(read_to_end(fd));
-    EVENTUALLY(fixture.closed == 1);
-    CHECK_INT(fixture.last_by, TWS_ENDED_BY_PEER);
-    CHECK_INT(close(fd), 0);
-    fixture_end(&fixture);
-}
-
 RUN(T(a_silent_client_is_pinged_when_the_interval_is_over),
     T(one_that_does_not_answer_is_given_up),
     T(a_long_ping_timeout_is_kept_as_well),
@@ -933,7 +790,4 @@ RUN(T(a_silent_client_is_pinged_when_the_interval_is_over),
     T(without_limits_there_is_no_timer),
     T(very_short_and_very_long_limits_are_limits),
     T(without_memory_for_a_timer_the_client_is_broken_off),
-    T(many_clients_share_their_wake_ups),
-    T(a_server_drops_a_client_that_does_not_answer),
-    T(a_server_keeps_a_client_that_answers), T(a_server_closes_an_idle_client),
-    T(a_server_waits_for_slow_handlers))
+    T(many_clients_share_their_wake_ups))
