@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import signal
 import threading
 import time
@@ -242,6 +243,11 @@ def _handling_signals(
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
+
+
+# The loops are the parent's.
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_running.clear)
 
 
 @atexit.register

@@ -228,10 +228,14 @@ tws_client_detach(struct tws_client *client)
 void
 tws_client_give_back(struct tws_client *client)
 {
+    /* From here on the driver may take it back, where something else has
+     * queued it, and be done with it. */
+    tws_client_retain(client);
     pthread_mutex_lock(&client->lock);
     client->returned = true;
     pthread_mutex_unlock(&client->lock);
     tws_server_attend(client->server, client);
+    tws_client_release(client);
 }
 
 bool

@@ -18,6 +18,17 @@ conclude(struct tws_worker *worker, struct tws_client *client,
     tws_client_describe_end(client, &worker->ending);
 }
 
+/* What is queued is not written any more, so that nobody waits for room. */
+static void
+set_gone_lock_held(struct tws_client *client)
+{
+    client->write_failed = true;
+    tws_buffer_release(&client->queue);
+    tws_client_update_interest_lock_held(client);
+    client->state = TWS_CLIENT_GONE;
+    tws_client_wake_waiters_lock_held(client);
+}
+
 static void
 set_state_lock_held(struct tws_client *client, enum tws_client_state state)
 {
@@ -73,7 +84,7 @@ lose(struct tws_worker *worker, struct tws_client *client,
         reason = "peer ended the connection without an answer to our Close "
                  "frame";
     }
-    set_state_lock_held(client, TWS_CLIENT_GONE);
+    set_gone_lock_held(client);
     pthread_mutex_unlock(&client->lock);
     if (ending->sys_errno != 0) {
         (void)snprintf(text, sizeof(text), "%s: %s", reason,
@@ -101,7 +112,7 @@ tws_client_give_up(struct tws_worker *worker, struct tws_client *client,
         worker->lost = client->write_failed;
     }
     else {
-        set_state_lock_held(client, TWS_CLIENT_GONE);
+        set_gone_lock_held(client);
         worker->lost = true;
     }
     pthread_mutex_unlock(&client->lock);
@@ -150,18 +161,12 @@ read_more(struct tws_worker *worker, struct tws_client *client, bool *more,
 
 static void
 take_close(struct tws_worker *worker, struct tws_client *client,
-           const struct tws_event *event)
+           const struct tws_event *event, enum tws_ended_by by)
 {
     struct tws_ending *ending = &worker->ending;
     tws_ending_clear(ending);
     tws_ending_set_reason(ending, event->code, event->reason);
     tws_ending_set_received(ending, event->code, event->reason);
-    pthread_mutex_lock(&client->lock);
-    enum tws_ended_by by = client->state == TWS_CLIENT_CLOSING
-                               ? (enum tws_ended_by)client->cause_by
-                               : TWS_ENDED_BY_PEER;
-    set_state_lock_held(client, TWS_CLIENT_LINGERING);
-    pthread_mutex_unlock(&client->lock);
     conclude(worker, client, by, event->code, event->reason);
 }
 
@@ -187,15 +192,23 @@ take(struct tws_worker *worker, struct tws_client *client,
     }
     struct tws_control reply;
     struct tws_error err;
+    enum tws_ended_by by = TWS_ENDED_BY_PEER;
     pthread_mutex_lock(&client->lock);
+    if (client->state == TWS_CLIENT_CLOSING) {
+        by = (enum tws_ended_by)client->cause_by;
+    }
     bool concerns = tws_session_take(&client->session, event, NULL, &reply);
     if (tws_client_send_control_lock_held(client, &reply, &err) != TWS_OK) {
         tws_client_break_off_lock_held(client, TWS_ENDED_BY_US, 0,
                                        "out of memory for its send queue");
     }
+    if (event->type == TWS_EVENT_CLOSE) {
+        /* At once: nothing may follow our Close (RFC 6455 5.5.1). */
+        set_state_lock_held(client, TWS_CLIENT_LINGERING);
+    }
     pthread_mutex_unlock(&client->lock);
     if (event->type == TWS_EVENT_CLOSE) {
-        take_close(worker, client, event);
+        take_close(worker, client, event, by);
         return false;
     }
     return concerns;

@@ -17,6 +17,7 @@ struct tws_handshake {
     bool writing;  /* watched for room to write, else for bytes */
     bool detached; /* a worker that does not drive has it in a handler;
                     * written under the pool's lock */
+    bool admitted; /* counted as one that may become a client */
     bool expired;  /* meanwhile */
 };
 
@@ -53,6 +54,7 @@ unlink_handshake(struct tws_handshake *handshake)
     if (handshake->next != NULL) {
         handshake->next->previous = handshake->previous;
     }
+    server->admitted -= handshake->admitted;
     tws_half_open_remove(&handshake->half_open);
     tws_timers_cancel(&server->timers, &handshake->watch.timer);
     handshake->next = server->dead_handshakes;
@@ -178,7 +180,8 @@ static bool
 is_full(struct tws_server *server)
 {
     return server->options.max_clients != SIZE_MAX
-           && tws_server_count(server) >= server->options.max_clients;
+           && tws_server_count(server) + server->admitted
+                  >= server->options.max_clients;
 }
 
 /* Asks the program, or refuses in its stead. */
@@ -198,6 +201,8 @@ decide(struct tws_worker *worker, struct tws_handshake *handshake,
                                    "may: try again later");
     }
     if (status == TWS_OK) {
+        handshake->admitted = request.upgrade;
+        server->admitted += request.upgrade;
         tws_pool_enter(&server->pool, worker, &handshake->watch);
         server->handlers.request(server->handlers.context, handshake, head,
                                  &request);

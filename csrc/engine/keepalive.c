@@ -78,21 +78,51 @@ awaits_pong(const struct tws_client *client)
 }
 
 static void
-ping(struct tws_client *client, uint64_t now)
+send_ping(struct tws_client *client, uint64_t now)
 {
     struct tws_error ignored; /* one that can't be sent is not answered */
     char payload[PING_LENGTH];
     struct tws_span span = {.data = payload, .length = sizeof(payload)};
+    pack_serial(++client->ping_serial, payload);
+    atomic_store_explicit(&client->ping_sent_at, now, memory_order_relaxed);
+    (void)tws_client_send(client, TWS_OPCODE_PING, span, 0, NULL, &ignored);
+}
+
+uint64_t
+tws_keepalive_wait(struct tws_client *client, struct tws_silence *silence)
+{
+    const struct tws_server_options *options = &client->server->options;
+    uint64_t now = tws_clock_now();
+    uint64_t limit = options->ping_interval;
+    if (silence->since == 0) {
+        silence->since = now;
+    }
+    if (!silence->pinged && limit != UINT64_MAX
+        && now - silence->since >= limit) {
+        silence->pinged = true;
+        silence->since = now;
+        send_ping(client, now);
+    }
+    if (silence->pinged) {
+        limit = options->ping_timeout;
+    }
+    if (now - silence->since >= limit) {
+        tws_client_break_off(client, TWS_ENDED_BY_KEEPALIVE,
+                             "did not answer a ping within ping_timeout");
+    }
+    return limit < UINT64_MAX - silence->since ? silence->since + limit
+                                               : UINT64_MAX;
+}
+
+static void
+ping(struct tws_client *client, uint64_t now)
+{
     client->quiet = 0;
     client->ping_waits_since = now;
     /* It would only add to what a client does not take. */
     client->ping_held = client->paused;
     if (!client->ping_held) {
-        pack_serial(++client->ping_serial, payload);
-        atomic_store_explicit(&client->ping_sent_at, now,
-                              memory_order_relaxed);
-        (void)tws_client_send(client, TWS_OPCODE_PING, span, 0, NULL,
-                              &ignored);
+        send_ping(client, now);
     }
 }
 

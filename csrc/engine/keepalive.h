@@ -15,6 +15,18 @@ void tws_keepalive_begin(struct tws_client *client);
  * text). */
 bool tws_keepalive_look(struct tws_client *client, const char **reason);
 
+/* Of a worker that waits for a client's bytes inside of a handler, where the
+ * looks leave it alone. A zeroed struct: it begins now. */
+struct tws_silence {
+    uint64_t since; /* clock */
+    bool pinged;
+};
+
+/* Pings, or breaks off, where it was silent for that long; returns when to
+ * call again. */
+uint64_t tws_keepalive_wait(struct tws_client *client,
+                            struct tws_silence *silence);
+
 /* For the worker that serves it. True where the pong answers our last ping:
  * it is not the program's. */
 bool tws_keepalive_take_pong(struct tws_client *client,

@@ -219,7 +219,8 @@ tws_pool_before_wait(struct tws_pool *pool)
             driver->driving = false; /* it is this thread's own */
         }
     }
-    bool attended = pool->driver != NULL;
+    bool attended =
+        pool->driver != NULL && !pthread_equal(pool->driver->thread, self);
     pthread_mutex_unlock(&pool->lock);
     return attended;
 }
@@ -257,6 +258,7 @@ tws_pool_queue(struct tws_pool *pool, struct tws_watch *watch)
         watch->queued = true;
         watch->next_queued = NULL;
         *pool->queue_end = watch;
+        pool->queue_length++;
         pool->queue_end = &watch->next_queued;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -275,7 +277,17 @@ tws_pool_dequeue(struct tws_pool *pool)
         }
         watch->next_queued = NULL;
         watch->queued = false;
+        pool->queue_length--;
     }
     pthread_mutex_unlock(&pool->lock);
     return watch;
+}
+
+size_t
+tws_pool_queue_length(struct tws_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    size_t length = pool->queue_length;
+    pthread_mutex_unlock(&pool->lock);
+    return length;
 }

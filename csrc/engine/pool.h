@@ -38,6 +38,7 @@ struct tws_pool {
     /* What waits for the driver, the oldest first. */
     struct tws_watch *queue;
     struct tws_watch **queue_end;
+    size_t queue_length;
 
     /* The watchdog's. */
     pthread_t watchdog;
@@ -50,6 +51,7 @@ struct tws_pool {
     uint64_t seen_handling;
 
     atomic_bool watchdog_asleep;
+    atomic_uint looks; /* so far */
 };
 
 enum tws_status tws_pool_init(struct tws_pool *pool, struct tws_error *err);
@@ -82,13 +84,14 @@ bool tws_pool_take_role_lock_held(struct tws_pool *pool,
                                   struct tws_worker *driver,
                                   uint64_t handling);
 /* The calling thread is about to wait: where it drives the loop and is inside
- * a handler, another worker takes over. False: nobody drives now. */
+ * a handler, another worker takes over. False: nobody else drives now. */
 bool tws_pool_before_wait(struct tws_pool *pool);
 
 /* Queues something for the driver; false where it is queued already. */
 bool tws_pool_queue(struct tws_pool *pool, struct tws_watch *watch);
 /* The next, or NULL. */
 struct tws_watch *tws_pool_dequeue(struct tws_pool *pool);
+size_t tws_pool_queue_length(struct tws_pool *pool);
 
 /* watchdog.c: a thread that takes the role from a driver whose handler runs
  * for long. */

@@ -7,6 +7,9 @@
 
 enum { READY_A_TURN = 256 };
 
+/* How long after a thread could not be started it is tried again. */
+#define SPAWN_PAUSE ((uint64_t)1000 * 1000 * 1000)
+
 enum tws_status
 tws_server_new(int listener, enum tws_poller_kind kind,
                const struct tws_server_options *options,
@@ -23,6 +26,7 @@ tws_server_new(int listener, enum tws_poller_kind kind,
     server->options = *options;
     server->handlers = *handlers;
     server->stop_deadline = UINT64_MAX;
+    server->spawn_at = UINT64_MAX;
     enum tws_status status = tws_random_bytes(&seed, sizeof(seed), err);
     if (status != TWS_OK) {
         goto no_lock;
@@ -63,6 +67,11 @@ tws_server_free(struct tws_server *server)
 {
     if (server == NULL) {
         return;
+    }
+    struct tws_watch *watch = tws_pool_dequeue(&server->pool);
+    while (watch != NULL) { /* clients queued when nobody drove any more */
+        tws_client_release((struct tws_client *)watch);
+        watch = tws_pool_dequeue(&server->pool);
     }
     tws_timers_release(&server->timers);
     tws_poller_free(server->poller);
@@ -131,11 +140,13 @@ attend_stop(struct tws_server *server)
     }
 }
 
+/* What is queued now; what that queues again waits for the next turn. */
 static void
 attend_queue(struct tws_server *server, struct tws_worker *worker)
 {
-    struct tws_watch *watch = tws_pool_dequeue(&server->pool);
-    while (watch != NULL) {
+    size_t left = tws_pool_queue_length(&server->pool);
+    for (; left > 0; left--) {
+        struct tws_watch *watch = tws_pool_dequeue(&server->pool);
         if (watch->kind == TWS_WATCH_HANDSHAKE) {
             tws_handshake_attend(worker, (struct tws_handshake *)watch);
         }
@@ -147,7 +158,6 @@ attend_queue(struct tws_server *server, struct tws_worker *worker)
         if (!worker->driving) {
             return;
         }
-        watch = tws_pool_dequeue(&server->pool);
     }
 }
 
@@ -223,6 +233,29 @@ enter(struct tws_server *server, struct tws_worker *worker)
     server->handlers.enter(server->handlers.context, worker->token);
 }
 
+/* One thread should stand by to take over. */
+static void
+provide_spare(struct tws_server *server)
+{
+    struct tws_handlers *handlers = &server->handlers;
+    unsigned max = server->options.max_threads;
+    if (handlers->spawn == NULL) {
+        return;
+    }
+    if (tws_pool_wants_thread(&server->pool, max)) {
+        server->spawn_at = UINT64_MAX;
+        if (!handlers->spawn(handlers->context)) {
+            tws_pool_thread_failed(&server->pool);
+            server->spawn_at = tws_deadline_in(SPAWN_PAUSE);
+        }
+    }
+    else if (!server->exhausted && max > 1 && !server->pool.over
+             && tws_pool_is_exhausted(&server->pool, max)) {
+        server->exhausted = true;
+        handlers->exhausted(handlers->context);
+    }
+}
+
 /* Waits without the exclusion, then serves everything that is ready. */
 static enum tws_status
 turn(struct tws_server *server, struct tws_worker *worker,
@@ -235,6 +268,9 @@ turn(struct tws_server *server, struct tws_worker *worker,
     if (server->stop_deadline < until) {
         until = server->stop_deadline;
     }
+    if (server->spawn_at < until) {
+        until = server->spawn_at;
+    }
     leave(server, worker);
     enum tws_status status = tws_poller_wait(server->poller, until, ready,
                                              READY_A_TURN, &count, &due, err);
@@ -245,6 +281,9 @@ turn(struct tws_server *server, struct tws_worker *worker,
     serve_ready(server, worker, ready, count);
     if (worker->driving && due) {
         expire_timers(server, worker);
+    }
+    if (worker->driving && due && tws_clock_now() >= server->spawn_at) {
+        provide_spare(server);
     }
     if (worker->driving) {
         tws_handshakes_bury(server);
@@ -290,27 +329,6 @@ finish(struct tws_server *server, struct tws_worker *worker)
         server->handlers.ended(server->handlers.context);
     }
     tws_pool_step_down(&server->pool, worker);
-}
-
-/* One thread should stand by to take over. */
-static void
-provide_spare(struct tws_server *server)
-{
-    struct tws_handlers *handlers = &server->handlers;
-    unsigned max = server->options.max_threads;
-    if (handlers->spawn == NULL) {
-        return;
-    }
-    if (tws_pool_wants_thread(&server->pool, max)) {
-        if (!handlers->spawn(handlers->context)) {
-            tws_pool_thread_failed(&server->pool);
-        }
-    }
-    else if (!server->exhausted && max > 1
-             && tws_pool_is_exhausted(&server->pool, max)) {
-        server->exhausted = true;
-        handlers->exhausted(handlers->context);
-    }
 }
 
 /* The first driver's first act. */

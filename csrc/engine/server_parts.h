@@ -17,15 +17,18 @@ struct tws_server {
     struct tws_watch watch; /* first: of the listener; its timer ends a pause
                              * of accepting */
     int listener;
-    bool accepting; /* the listener is being watched */
-    bool begun;     /* somebody has driven */
-    bool exhausted; /* the program knows that all threads are busy */
+    bool accepting;    /* the listener is being watched */
+    bool begun;        /* somebody has driven */
+    uint64_t spawn_at; /* when to try again to start a spare thread, which
+                        * has failed; UINT64_MAX: it has not */
+    bool exhausted;    /* the program knows that all threads are busy */
     struct tws_server_options options;
     struct tws_handlers handlers;
     struct tws_poller *poller;
     struct tws_timers timers;
     struct tws_pool pool;
     struct tws_half_open half_open;
+    size_t admitted;                  /* handshakes that may become clients */
     struct tws_handshake *handshakes; /* all half-open connections */
     struct tws_client *lingering;     /* over, but not yet closed */
     struct tws_client *dead;          /* released when the turn is over, as the

@@ -117,6 +117,13 @@ set_deadline(struct tws_server *server, struct tws_client *client,
     }
 }
 
+static void
+begin_close_time(struct tws_server *server, struct tws_client *client)
+{
+    client->close_timed = true;
+    set_deadline(server, client, server->options.close_timeout);
+}
+
 /* After the end ----------------------------------------------------------- */
 
 /* Enough for what is in flight when a client is over, large messages too;
@@ -221,20 +228,42 @@ conclude(struct tws_worker *worker, struct tws_client *client)
 
 /* Serving ----------------------------------------------------------------- */
 
-/* Keeps what was read but not parsed, and reads no more, while the client
- * does not take what it is sent. False where there is no memory to keep it:
- * serving goes on then. */
+/* Of one client, then the others have their turn: small messages make up many
+ * handlers, each of which may be quick. */
+enum {
+    MESSAGES_A_TURN = 1024,
+    LOOKS_A_TURN = 2, /* of the watchdog, the clock that costs nothing */
+};
+
 static bool
-pause_reading(struct tws_worker *worker, struct tws_client *client)
+had_its_turn(struct tws_pool *pool, unsigned began, unsigned served)
 {
-    if (worker->cursor.length > 0
-        && tws_buffer_append(&client->unread, worker->cursor.data,
-                             worker->cursor.length)
-               != TWS_OK) {
+    return served >= MESSAGES_A_TURN
+           || atomic_load_explicit(&pool->looks, memory_order_relaxed) - began
+                  >= LOOKS_A_TURN;
+}
+
+/* Keeps what was read but not parsed; `unread` is where it lies, if not in the
+ * scratch. False where there is no memory to keep it: serving goes on then. */
+static bool
+keep_rest(struct tws_worker *worker, struct tws_client *client,
+          struct tws_buffer *unread)
+{
+    struct tws_input *rest = &worker->cursor;
+    size_t kept = tws_buffer_length(unread);
+    if (kept > 0
+        && rest->data == tws_buffer_data(unread) + kept - rest->length) {
+        tws_buffer_consume(unread, kept - rest->length);
+        client->unread = *unread;
+        *unread = TWS_BUFFER_EMPTY;
+    }
+    else if (rest->length > 0
+             && tws_buffer_append(&client->unread, rest->data, rest->length)
+                    != TWS_OK) {
         return false;
     }
-    worker->cursor = (struct tws_input){0};
-    tws_client_pause(client, true);
+    *rest = (struct tws_input){0};
+    worker->drained = true;
     return true;
 }
 
@@ -290,6 +319,10 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
     struct tws_input rest = {.data = tws_buffer_data(&unread),
                              .length = tws_buffer_length(&unread)};
     struct tws_event event;
+    unsigned served = 0;
+    unsigned began =
+        atomic_load_explicit(&server->pool.looks, memory_order_relaxed);
+    bool more = false;
     client->unread = TWS_BUFFER_EMPTY;
     tws_client_cork(worker, client, rest);
     if (opening) {
@@ -302,10 +335,19 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
         if (!worker->driving) {
             worker->drained = true;
         }
+        if (worker->over) {
+            break; /* found by a handler that read on */
+        }
         if (atomic_load_explicit(&client->congested, memory_order_relaxed)
-            && !worker->over /* found by a handler that read on */
             && client->state == TWS_CLIENT_OPEN
-            && pause_reading(worker, client)) {
+            && keep_rest(worker, client, &unread)) {
+            tws_client_pause(client, true);
+            break;
+        }
+        served++;
+        if (worker->driving && had_its_turn(&server->pool, began, served)
+            && keep_rest(worker, client, &unread)) {
+            more = tws_buffer_length(&client->unread) > 0;
             break;
         }
     }
@@ -316,6 +358,9 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
     }
     else if (!worker->driving) {
         tws_client_give_back(client);
+    }
+    else if (more) {
+        tws_server_attend(server, client);
     }
 }
 
@@ -366,8 +411,7 @@ tws_serving_attend(struct tws_worker *worker, struct tws_client *client)
         return; /* buried meanwhile */
     }
     if (client->state == TWS_CLIENT_CLOSING && !client->close_timed) {
-        client->close_timed = true;
-        set_deadline(server, client, server->options.close_timeout);
+        begin_close_time(server, client);
     }
     if (client->detached) {
         return;
@@ -389,10 +433,20 @@ tws_serving_attend(struct tws_worker *worker, struct tws_client *client)
     serve(worker, client, false);
 }
 
+static enum tws_ended_by
+ended_by(struct tws_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    enum tws_ended_by by = (enum tws_ended_by)client->cause_by;
+    pthread_mutex_unlock(&client->lock);
+    return by;
+}
+
 void
 tws_serving_expired(struct tws_worker *worker, struct tws_client *client)
 {
-    enum tws_ended_by by = (enum tws_ended_by)client->cause_by;
+    struct tws_server *server = worker->server;
+    enum tws_ended_by by = ended_by(client);
     const char *reason = "peer did not answer our Close frame in time";
     switch ((enum tws_client_state)client->state) {
     case TWS_CLIENT_OPEN:
@@ -402,7 +456,11 @@ tws_serving_expired(struct tws_worker *worker, struct tws_client *client)
         }
         break;
     case TWS_CLIENT_CLOSING:
-        if (client->detached) {
+        if (!client->close_timed) {
+            /* This was the keepalive's; the close is in the queue. */
+            begin_close_time(server, client);
+        }
+        else if (client->detached) {
             tws_client_break_off(client, by, reason);
         }
         else {
@@ -412,7 +470,7 @@ tws_serving_expired(struct tws_worker *worker, struct tws_client *client)
         break;
     case TWS_CLIENT_LINGERING:
         if (client->lingering) {
-            bury(worker->server, client);
+            bury(server, client);
         }
         break;
     case TWS_CLIENT_GONE:

@@ -26,6 +26,7 @@ look_lock_held(struct tws_pool *pool)
 {
     struct tws_worker *driver = pool->driver;
     uint64_t handling = 0;
+    atomic_fetch_add_explicit(&pool->looks, 1, memory_order_relaxed);
     if (driver != NULL) {
         handling =
             atomic_load_explicit(&driver->handling, memory_order_acquire);
@@ -60,8 +61,9 @@ watch(void *context)
     while (pool->watchdog_runs) {
         uint64_t tick = pool->tick;
         if (pool->quiet >= QUIET_LOOKS) {
-            tick = TICK_ASLEEP;
             atomic_store(&pool->watchdog_asleep, true);
+            look_lock_held(pool); /* at what began just before that */
+            tick = pool->quiet >= QUIET_LOOKS ? TICK_ASLEEP : pool->tick;
         }
         (void)tws_condition_wait(&pool->watchdog_wake, &pool->lock,
                                  tws_clock_now() + tick);

@@ -219,6 +219,13 @@ tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
             if (call_handler(conn, &event) < 0) {
                 return NULL;
             }
+            /* A peer that pings and does not read: its pongs would pile up. */
+            if (TWS_UNLIKELY(conn->client->congested)
+                && tws_served_await_room(
+                       conn, deadline->at == UINT64_MAX ? NULL : deadline)
+                       < 0) {
+                return NULL;
+            }
             break;
         case TWS_AGAIN:
             if (tws_served_await_bytes(conn, deadline, "recv") < 0) {

@@ -1,5 +1,7 @@
 #include "python/served_wait.h"
 
+#include "engine/keepalive.h"
+
 #include "python/errors.h"
 #include "python/server_type.h"
 #include "loop/timers.h"
@@ -29,6 +31,7 @@ tws_served_await_bytes(ConnectionObject *conn,
 {
     struct tws_client *client = conn->client;
     struct tws_worker *worker = client->worker;
+    struct tws_silence silence = {0};
     for (;;) {
         unsigned ready;
         bool last = true;
@@ -42,6 +45,11 @@ tws_served_await_bytes(ConnectionObject *conn,
                 events |= TWS_WAIT_WRITE;
             }
         }
+        uint64_t look = tws_keepalive_wait(client, &silence);
+        if (!until.immediate && look < until.at) {
+            until.at = look;
+            last = false;
+        }
         int result =
             tws_wait_quietly(client->transport.fd, events, &until, &ready);
         if (result < 0) {
@@ -50,7 +58,7 @@ tws_served_await_bytes(ConnectionObject *conn,
         if (result == 0 && last) {
             return tws_raise_time_over(deadline, what);
         }
-        if (result == 0 && tws_server_stopping(core_of(conn))) {
+        if (result == 0 && !attended && tws_server_stopping(core_of(conn))) {
             /* Nobody is left who would tell the peer. */
             (void)tws_raise_closed(conn->state, TWS_CLOSE_GOING_AWAY,
                                    TWS_SPAN("server is stopping"));

@@ -121,7 +121,8 @@ BOTH_KINDS(replies_to_what_came_together_leave_together)
         expect_text(fd, "hello");
     }
     CHECK(reads <= 10);
-    CHECK(writes <= reads);
+    /* Where serving them takes long, others have their turn in between. */
+    CHECK(writes <= reads + BATCH / 50);
     CHECK(writes >= 1);
     close_politely(fd);
     fixture_end(&fixture);

@@ -355,7 +355,7 @@ TEST(outside_of_handlers_the_driver_keeps_the_role)
     CHECK(!tws_pool_before_wait(&pool));
     CHECK(tws_pool_await_role(&pool, worker));
     member_start_idle(&next, &pool, step_down_at_once);
-    CHECK(tws_pool_before_wait(&pool));
+    CHECK(!tws_pool_before_wait(&pool));
     CHECK(worker->driving);
     CHECK(driver_of(&pool) == worker);
     CHECK_INT(pool.handovers, 0);
