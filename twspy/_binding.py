@@ -28,19 +28,70 @@ _NAME_SIZE = 108 if sys.platform == 'linux' else 104
 
 
 class Listener:
-    """A bound socket of a server, and the file that goes with it."""
+    """A bound socket of a server, and the file that goes with it.
 
-    def __init__(self, sock: socket.socket, file: _File | None = None) -> None:
+    shareable: bound here, to a port, so that others can be bound beside it. A
+    Unix socket can't share its name, and how others have made theirs is not
+    known.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        file: _File | None = None,
+        shareable: bool = False,
+    ) -> None:
         self.sock = sock
+        self.shareable = shareable
         self._file = file
+        self._more: list[socket.socket] = []
 
     @property
     def name(self) -> str:
         """The address for people."""
         return format_address(self.sock.getsockname())
 
+    def open_more(self, count: int) -> tuple[socket.socket, ...]:
+        """So many sockets, this one among them, to listen on side by side.
+
+        The system spreads clients over those of a shared port. Where it can't
+        be shared all stand for the same socket, and who is first accepts.
+        """
+        if self.sock.fileno() < 0:
+            raise ValueError(
+                'the listening socket is closed: a server that has stopped '
+                "can't be started again, make a new one"
+            )
+        make = bind_beside if self.shareable else socket.socket.dup
+        try:
+            if self.shareable and count > 1:
+                share_port(self.sock)
+            while len(self._more) < count - 1:
+                self._more.append(make(self.sock))
+        except BaseException:
+            self.close_more()
+            raise
+        return self.sock, *self._more
+
+    def close_more(self) -> None:
+        """Undo open_more()."""
+        while self._more:
+            self._more.pop().close()
+
+    def close_one(self, index: int) -> None:
+        """Close one of what open_more() returned."""
+        if index == 0:
+            self._close_first()
+        else:
+            self._more[index - 1].close()
+
     def close(self) -> None:
-        """Close the socket; called again, it does nothing."""
+        """Close all of it; called again, it does nothing."""
+        self._close_first()
+        for sock in self._more:
+            sock.close()
+
+    def _close_first(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             # Before the socket is closed, so that nobody finds a file that
@@ -104,12 +155,42 @@ def bind(address: Address, *, reuse_port: bool = False) -> socket.socket:
     return _bind_path(_check_path(address))
 
 
+def share_port(sock: socket.socket) -> None:
+    """Let other sockets of this user be bound to the port of this one.
+
+    A server's is not shared when it is bound, so that a second server that is
+    started by mistake fails. OSError where the system can't do it.
+    """
+    option = getattr(socket, 'SO_REUSEPORT', None)
+    if option is None:
+        raise OSError(
+            errno.ENOPROTOOPT,
+            'this system cannot share a port among sockets (SO_REUSEPORT): '
+            'serve with one process and one loop',
+        )
+    sock.setsockopt(socket.SOL_SOCKET, option, 1)
+
+
+def bind_beside(sock: socket.socket) -> socket.socket:
+    """A socket like this one, whose port is shared, and bound to the same
+    address."""
+    option = socket.SOL_SOCKET, socket.SO_KEEPALIVE
+    beside = bind(sock.getsockname(), reuse_port=True)
+    try:
+        beside.setsockopt(*option, sock.getsockopt(*option))
+    except BaseException:
+        beside.close()
+        raise
+    return beside
+
+
 def _listen_on(address: Address) -> Listener:
     sock = bind(address)
     try:
         name = sock.getsockname()
         is_file = sock.family == _UNIX and isinstance(name, str)
-        return Listener(sock, _File(name) if is_file else None)
+        file = _File(name) if is_file else None
+        return Listener(sock, file, shareable=sock.family != _UNIX)
     except BaseException:
         sock.close()
         raise
@@ -138,22 +219,12 @@ def _bind_one(family: int, sockaddr: Any, reuse_port: bool) -> socket.socket:
             only = int(sockaddr[0] != '::')  # '::' is for IPv4 as well
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         if reuse_port:
-            _share_port(sock)
+            share_port(sock)
         sock.bind(sockaddr)
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def _share_port(sock: socket.socket) -> None:
-    option = getattr(socket, 'SO_REUSEPORT', None)
-    if option is None:
-        raise OSError(
-            errno.ENOPROTOOPT,
-            'this system cannot share a port among sockets (SO_REUSEPORT)',
-        )
-    sock.setsockopt(socket.SOL_SOCKET, option, 1)
 
 
 def _split(address: Any) -> tuple[str, int, tuple[int, ...]]:

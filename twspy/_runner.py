@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
+
+from ._binding import Listener
 
 logger = logging.getLogger('twspy.server')
 
@@ -22,41 +25,60 @@ _STOPPING = 'server is stopping'
 _running: weakref.WeakSet[Runner] = weakref.WeakSet()
 
 
-class Loop(Protocol):
+class Loops(Protocol):
     """What a runner needs of the server in C."""
 
     def _loop_listen(
         self,
         runner: Runner,
+        sockets: tuple[socket.socket, ...],
         backlog: int,
         patience: float | None,
         tells_sent: bool,
         /,
     ) -> None: ...
-    def _loop_work(self) -> None: ...
+    def _loop_work(self, number: int, /) -> None: ...
     def _loop_exit(self) -> SystemExit | None: ...
     def _loop_stop(
         self, code: int, reason: str, patience: float | None, /
     ) -> None: ...
 
 
-class Runner:
-    """Runs one loop once.
+def check_number(name: str, number: Any, expected: str) -> int:
+    """The number of something that somebody asked for, if it is one."""
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f'{name} is {number!r}, expected {expected}')
+    if number < 1:
+        raise ValueError(f'{name} is {number}, expected at least 1')
+    return number
 
-    patience: seconds a stop waits for clients and for a running handler;
-    None: as long as it takes.
-    close: called when nobody is to connect any more.
+
+class Runner:
+    """Runs the loops of a server once.
+
+    listener: what they listen on, which is closed when nobody is to connect
+    any more.
+    patience: seconds a stop waits for clients and for running handlers; None:
+    as long as it takes.
+
+    worker: which worker this process is, if it is one
+    stop_workers: in the parent of workers, stops all of them
+    threads: those that serve, each with the number of its loop
+    started: how many there ever were
     """
 
-    def __init__(
-        self, name: str, patience: float | None, close: Callable[[], None]
-    ) -> None:
-        self.name = name
+    def __init__(self, listener: Listener, patience: float | None) -> None:
+        self.name = listener.name
         self.patience = patience
-        self.close = close
-        self.loop: Loop | None = None
-        self.threads: set[threading.Thread] = set()
+        self.listener = listener
+        self.worker: int | None = None
+        self.stop_workers: Callable[[int, str], None] | None = None
+        self.loops: Loops | None = None
+        self.count = 1
+        self.threads: dict[threading.Thread, int] = {}
         self.started = 0
+        self._lock = threading.Lock()  # of `started` and what follows
+        self._left = 0  # loops that have not ended
         self.stop_asked = threading.Event()
         self.done = threading.Event()
         self.interrupted = False
@@ -69,26 +91,39 @@ class Runner:
             return 'not started'
         return 'stopped' if self.done.is_set() else 'running'
 
-    def start(self, loop: Loop, tells_sent: bool) -> None:
-        """Listen, and turn the loop on a thread of its own."""
-        loop._loop_listen(self, _BACKLOG, self.patience, tells_sent)
+    def start(self, loops: Loops, count: int, tells_sent: bool) -> None:
+        """Listen, and turn so many loops, each on a thread of its own."""
+        check_number('loops', count, 'a number of loops')
+        if self.loops is not None or self.started > 0:
+            raise RuntimeError(
+                'the server is running or has run: make a new one'
+            )
+        sockets = self.listener.open_more(count)
+        try:
+            loops._loop_listen(
+                self, sockets, _BACKLOG, self.patience, tells_sent
+            )
+        except BaseException:
+            self.listener.close_more()
+            raise
         if not logger.hasHandlers():
             _log_to_stderr()
-        self.loop = loop
+        self.loops = loops
+        self.count = self._left = count
+        first: list[threading.Thread] = []
         try:
-            self._start_thread()
+            for index in range(count):
+                first.append(self._start_thread(index))
         except RuntimeError:  # no more threads, or none in this interpreter
-            self.loop = None
-            self.started = 0
-            self.close()
+            self._abandon(first)
             raise
         _running.add(self)
         logger.info('listening on %s', self.name)
 
-    def spawn(self) -> bool:
+    def spawn(self, index: int) -> bool:
         """Start one more thread; False, and a warning, where that fails."""
         try:
-            self._start_thread()
+            self._start_thread(index)
         except RuntimeError as error:
             logger.warning(
                 'could not start a thread beside the %d there are (%s): slow '
@@ -99,25 +134,29 @@ class Runner:
             return False
         return True
 
-    def exhausted(self) -> None:
+    def exhausted(self, index: int) -> None:
         """Warn that one more slow handler would hold up the others."""
         logger.warning(
             'all but one of the %d threads of %s are inside handlers: further '
             'clients may have to wait; make handlers quicker, or raise '
             'max_threads',
-            len(self.threads),
-            self.name,
+            list(self.threads.values()).count(index),
+            self._name_loop(index),
         )
 
-    def stopping(self) -> None:
-        """Turn new peers away: a stop has begun."""
-        self.close()
+    def stopping(self, index: int) -> None:
+        """Turn new peers away from a loop: a stop has begun."""
+        self.listener.close_one(index)
 
-    def ended(self) -> None:
-        """Take note, on one of the loop's threads, that the loop is over."""
-        assert self.loop is not None
-        self.failure = self.loop._loop_exit() or self.failure
-        self.loop = None  # it refers to us
+    def ended(self, index: int) -> None:
+        """Take note, on one of its threads, that a loop is over."""
+        with self._lock:
+            self._left -= 1
+            if self._left > 0:
+                return
+        assert self.loops is not None
+        self.failure = self.loops._loop_exit() or self.failure
+        self.loops = None  # they refer to us
         _running.discard(self)
         logger.info('stopped listening on %s', self.name)
         self.done.set()
@@ -142,18 +181,21 @@ class Runner:
 
     def stop(self, code: int = 1001, reason: str = _STOPPING) -> None:
         """Stop in good order; on the loop's own threads, without waiting."""
-        if self.started == 0:
-            self.close()
+        if self.stop_workers is not None:
+            self.stop_workers(code, reason)
             return
-        loop = self.loop
-        if loop is not None:
-            loop._loop_stop(code, reason, self.patience)
+        if self.started == 0:
+            self.listener.close()
+            return
+        loops = self.loops
+        if loops is not None:
+            loops._loop_stop(code, reason, self.patience)
         self.stop_asked.set()
         if threading.current_thread() not in self.threads:
             self.join()
 
     def join(self) -> None:
-        """Wait for the loop and its threads; warn where a handler stays."""
+        """Wait for the loops' threads; warn where a handler stays."""
         limit = None if self.patience is None else self.patience + 1.0
         end = None if limit is None else time.monotonic() + limit
         if self.done.wait(limit):
@@ -172,25 +214,42 @@ class Runner:
         if failure is not None:
             raise failure
 
-    def _start_thread(self) -> None:
-        self.started += 1  # first: the thread itself may start another one
-        thread = threading.Thread(
-            target=self._work,
-            args=[self.loop],
-            name=f'twspy {self.name} #{self.started}',
-            daemon=True,
-        )
-        thread.start()
+    def _name_loop(self, index: int) -> str:
+        """What to call one of the loops in logs and debuggers."""
+        return self.name if self.count == 1 else f'{self.name} loop {index}'
 
-    def _work(self, loop: Loop) -> None:
+    def _start_thread(self, index: int) -> threading.Thread:
+        with self._lock:
+            number = self.started + 1
+            thread = threading.Thread(
+                target=self._work,
+                args=[self.loops, index],
+                name=f'twspy {self._name_loop(index)} #{number}',
+                daemon=True,
+            )
+            thread.start()
+            self.started = number
+            return thread
+
+    def _abandon(self, first: list[threading.Thread]) -> None:
+        """End the loops that have their first thread, as the others don't."""
+        self._ask_to_stop(0)
+        for thread in first:
+            thread.join(1.0)
+        self.loops = None
+        self.listener.close()
+        if first:
+            self.done.set()
+
+    def _work(self, loops: Loops, index: int) -> None:
         thread = threading.current_thread()
-        self.threads.add(thread)
+        self.threads[thread] = index
         try:
-            loop._loop_work()
+            loops._loop_work(index)
         except OSError as error:  # of the loop itself
             self.failure = error
         finally:
-            self.threads.discard(thread)
+            del self.threads[thread]
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Stop in good order at the first signal, at once at the second."""
@@ -203,9 +262,9 @@ class Runner:
         self._ask_to_stop(self.patience)
 
     def _ask_to_stop(self, patience: float | None) -> None:
-        loop = self.loop
-        if loop is not None:
-            loop._loop_stop(1001, _STOPPING, patience)
+        loops = self.loops
+        if loops is not None:
+            loops._loop_stop(1001, _STOPPING, patience)
 
 
 def _left(end: float | None) -> float | None:

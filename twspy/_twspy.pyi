@@ -290,7 +290,6 @@ class Connection:
 class Server:
     def __init__(
         self,
-        sock: socket,
         *,
         protocols: Iterable[str] = (),
         extensions: tuple[()] = (),
@@ -327,12 +326,13 @@ class Server:
     def _loop_listen(
         self,
         runner: Any,
+        sockets: tuple[socket, ...],
         backlog: int,
         patience: float | None,
         tells_sent: bool,
         /,
     ) -> None: ...
-    def _loop_work(self) -> None: ...
+    def _loop_work(self, number: int, /) -> None: ...
     def _loop_exit(self) -> SystemExit | None: ...
     def _loop_stop(
         self, code: int, reason: str, patience: float | None, /

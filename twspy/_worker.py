@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TextIO
 
-from ._binding import bind
+from ._binding import bind_beside
 
 logger = logging.getLogger('twspy.server')
 
@@ -31,13 +31,8 @@ Stop = Callable[[int, str], None]
 def bind_again(sock: socket.socket) -> None:
     """Put a socket of this process behind one that was inherited, bound to
     the same address and with the same number."""
-    option = socket.SOL_SOCKET, socket.SO_KEEPALIVE
-    own = bind(sock.getsockname(), reuse_port=True)
-    try:
-        own.setsockopt(*option, sock.getsockopt(*option))
+    with bind_beside(sock) as own:
         os.dup2(own.fileno(), sock.fileno(), inheritable=False)
-    finally:
-        own.close()
 
 
 class Process:

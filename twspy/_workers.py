@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from ._runner import _log_to_stderr
+from ._binding import share_port
+from ._runner import Runner, _log_to_stderr, check_number
 from ._twspy import CloseMessage
-from ._worker import GOODBYE, Process, Stop, flush, send
+from ._worker import GOODBYE, Process, Stop, bind_again, flush, send
 
 logger = logging.getLogger('twspy.server')
 
@@ -40,15 +41,13 @@ _ABORT_GRACE = 1.5
 Serve = Callable[[int, Callable[[], None]], None]
 
 
-def check_count(count: Any) -> int:
+def check_count(count: int) -> int:
     """The number of workers somebody asked for, if there can be as many."""
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(
-            f'workers is {count!r}, expected a number of processes, or None '
-            'to serve in this one'
-        )
-    if count < 1:
-        raise ValueError(f'workers is {count}, expected at least 1')
+    check_number(
+        'workers',
+        count,
+        'a number of processes, or None to serve in this one',
+    )
     if not hasattr(os, 'fork'):
         raise RuntimeError(
             'run(workers=...) forks, which this system cannot do: leave '
@@ -63,19 +62,36 @@ def check_count(count: Any) -> int:
     return count
 
 
-def share_port(sock: socket.socket) -> None:
-    """Let sockets of this user be bound to the port of one that is bound.
+def run_workers(
+    runner: Runner, count: int, start: Callable[[], object]
+) -> None:
+    """Have so many processes run what this one would; wait for their end.
 
-    It was not shared when it was bound, so that a second server that is
-    started by mistake fails.
+    start: called in each, starts the runner.
     """
-    option = getattr(socket, 'SO_REUSEPORT', None)
-    if option is None:
-        raise RuntimeError(
-            'run(workers=...) needs SO_REUSEPORT, which this system does not '
-            'have: leave workers out'
-        )
-    sock.setsockopt(socket.SOL_SOCKET, option, 1)
+    listener = runner.listener
+    if runner.state != 'not started' or listener.sock.fileno() < 0:
+        raise RuntimeError('the server is running or has run: make a new one')
+    if listener.shareable:
+        share_port(listener.sock)
+
+    def serve(index: int, note_listening: Callable[[], None]) -> None:
+        def start_and_tell() -> None:
+            start()
+            note_listening()
+
+        runner.stop_workers, runner.worker = None, index
+        if listener.shareable:
+            bind_again(listener.sock)
+        runner.run(start_and_tell)
+
+    workers = Workers(count, serve, runner.stop, runner.patience)
+    runner.stop_workers = workers.stop
+    try:
+        workers.run()
+    finally:
+        runner.stop_workers = None
+        runner.stop()
 
 
 class _Worker:

@@ -103,8 +103,8 @@ class ChatServer(Server):
         host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
         return f'http://{f"[{host}]" if ":" in host else host}:{port}/'
 
-    def start(self) -> Server:
-        super().start()
+    def start(self, loops: int = 1) -> Server:
+        super().start(loops)
         # Not earlier: who reads this line may connect at once.
         print(self.url, flush=True)
         return self

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from . import _worker, _workers
 from ._binding import Address, listening
-from ._runner import Runner
+from ._runner import Runner, check_number
 from ._twspy import Connection, Message
-from ._twspy import Server as _Loop
+from ._twspy import Server as _Loops
+from ._workers import check_count, run_workers
 from .http import Request, Response
 
 logger = logging.getLogger('twspy.server')
 
 
-class Server(_Loop):
+class Server(_Loops):
     """A server whose handlers are called for each client.
 
     Override `onopen`, `onmessage`, `onclose`, `onping`, `onpong`, `onerror`
@@ -110,16 +110,10 @@ class Server(_Loop):
                 'it None'
             )
         with listening(address, sock) as listener:
-            super().__init__(listener.sock, **options)
+            super().__init__(**options)
             logger.setLevel(loglevel)
             self._bound = listener.sock.getsockname()
-            self._runner = Runner(listener.name, max_join_time, listener.close)
-        self._listener = listener.sock
-        self._worker: int | None = None
-        self._workers: _workers.Workers | None = None
-        # A port that this process has bound can be bound again by workers. A
-        # Unix socket can't, and how others have made theirs is not known.
-        self._can_share_port = isinstance(address, tuple | list)
+            self._runner = Runner(listener, max_join_time)
 
     @property
     def address(self) -> Any:
@@ -135,7 +129,7 @@ class Server(_Loop):
     @property
     def worker(self) -> int | None:
         """Which worker this process is, from 0; None outside of workers."""
-        return self._worker
+        return self._runner.worker
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -195,7 +189,7 @@ class Server(_Loop):
 
     # Life
 
-    def run(self, workers: int | None = None) -> None:
+    def run(self, workers: int | None = None, loops: int = 1) -> None:
         """Serve until Ctrl-C, SIGTERM or `stop()`, then close every client.
 
         Clients get a Close frame with 1001 and up to `max_join_time` seconds
@@ -220,44 +214,36 @@ class Server(_Loop):
         ended two seconds after `max_join_time` is killed. What follows run()
         happens in this process only, and so does `atexit`. No other thread
         may run yet, else RuntimeError; so where no worker could start.
+
+        loops: how many loops each process serves with, see `start()`: for
+        interpreters without a GIL, as workers are for those with one.
         """
+        check_number('loops', loops, 'a number of loops')
+        # An override of start() need not take an argument.
+        start = self.start if loops == 1 else partial(self.start, loops)
         if workers is None:
-            self._runner.run(self.start)
+            self._runner.run(start)
         else:
-            self._run_workers(_workers.check_count(workers))
+            run_workers(self._runner, check_count(workers), start)
 
-    def _run_workers(self, count: int) -> None:
-        if self._runner.state != 'not started' or self._listener.fileno() < 0:
-            raise RuntimeError(
-                'the server is running or has run: make a new one'
-            )
-        if self._can_share_port:
-            _workers.share_port(self._listener)
-        self._workers = _workers.Workers(
-            count, self._serve_as_worker, self._runner.stop, self.max_join_time
-        )
-        try:
-            self._workers.run()
-        finally:
-            self._workers = None
-            self._runner.stop()
+    def start(self, loops: int = 1) -> Server:
+        """Serve in the background; returns the server itself.
 
-    def _serve_as_worker(
-        self, index: int, note_listening: Callable[[], None]
-    ) -> None:
-        def start() -> None:
-            self.start()
-            note_listening()
+        loops: how many loops to serve with in this process, each with its own
+        threads and its own share of the clients, which the system spreads
+        over them. Without a GIL, N loops use N cores: the handlers of
+        different loops run in parallel, quick ones too, so that what they
+        share needs a lock. With a GIL, which free-threaded builds switch on
+        for this version as well, loops work but gain nothing: what uses all
+        cores there is `run(workers=N)`.
 
-        self._workers, self._worker = None, index
-        if self._can_share_port:
-            _worker.bind_again(self._listener)
-        self._runner.run(start)
-
-    def start(self) -> Server:
-        """Serve in the background; returns the server itself."""
+        `clients`, `broadcast()`, `stats()`, `stop()` and `max_clients` are
+        for all loops together, and handlers may use clients of other loops.
+        `max_threads` is divided among the loops, with 2 at least for each
+        where it is not 1; `max_half_open` counts for each loop.
+        """
         onsent = getattr(self.onsent, '__func__', None)
-        self._runner.start(self, tells_sent=onsent is not Server.onsent)
+        self._runner.start(self, loops, tells_sent=onsent is not Server.onsent)
         return self
 
     def stop(
@@ -271,10 +257,7 @@ class Server(_Loop):
         afterwards. Any thread. In the parent of workers it stops all of them,
         without waiting.
         """
-        if self._workers is not None:
-            self._workers.stop(code, reason)
-        else:
-            self._runner.stop(code, reason)
+        self._runner.stop(code, reason)
 
     def __enter__(self) -> Server:
         return self.start()

@@ -71,3 +71,23 @@ tws_accepting_resume(struct tws_server *server)
         pause_accepting(server, &err);
     }
 }
+
+bool
+tws_accepting_take_place(struct tws_server *server)
+{
+    size_t taken = atomic_load_explicit(server->places, memory_order_relaxed);
+    do {
+        if (taken >= server->options.max_clients) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(
+        server->places, &taken, taken + 1, memory_order_relaxed,
+        memory_order_relaxed));
+    return true;
+}
+
+void
+tws_accepting_free_place(struct tws_server *server)
+{
+    atomic_fetch_sub_explicit(server->places, 1, memory_order_relaxed);
+}

@@ -14,10 +14,10 @@ struct tws_handshake {
     struct tws_address peer;
     struct tws_half_open_entry half_open;
     void *user;    /* of an accepted one, until it becomes a client's */
+    bool placed;   /* has a place among max_clients, until a client has it */
     bool writing;  /* watched for room to write, else for bytes */
     bool detached; /* a worker that does not drive has it in a handler;
                     * written under the pool's lock */
-    bool admitted; /* counted as one that may become a client */
     bool expired;  /* meanwhile */
 };
 
@@ -54,12 +54,20 @@ unlink_handshake(struct tws_handshake *handshake)
     if (handshake->next != NULL) {
         handshake->next->previous = handshake->previous;
     }
-    server->admitted -= handshake->admitted;
     tws_half_open_remove(&handshake->half_open);
     tws_timers_cancel(&server->timers, &handshake->watch.timer);
     handshake->next = server->dead_handshakes;
     handshake->previous = NULL;
     server->dead_handshakes = handshake;
+}
+
+static void
+free_place(struct tws_handshake *handshake)
+{
+    if (handshake->placed) {
+        handshake->placed = false;
+        tws_accepting_free_place(handshake->server);
+    }
 }
 
 /* Ends a handshake without a client coming of it. */
@@ -77,6 +85,7 @@ drop(struct tws_handshake *handshake)
         server->handlers.discard(server->handlers.context, handshake->user);
         handshake->user = NULL;
     }
+    free_place(handshake);
     (void)tws_poller_remove(server->poller, fd, &ignored);
     close(fd);
     handshake->opening.transport.fd = -1;
@@ -170,18 +179,11 @@ become_client(struct tws_worker *worker, struct tws_handshake *handshake)
         return;
     }
     handshake->user = NULL;
+    handshake->placed = false;
     handshake->opening.transport.fd = -1;
     unlink_handshake(handshake);
     atomic_fetch_add_explicit(&server->accepted, 1, memory_order_relaxed);
     tws_serving_begin(worker, client);
-}
-
-static bool
-is_full(struct tws_server *server)
-{
-    return server->options.max_clients != SIZE_MAX
-           && tws_server_count(server) + server->admitted
-                  >= server->options.max_clients;
 }
 
 /* Asks the program, or refuses in its stead. */
@@ -195,18 +197,22 @@ decide(struct tws_worker *worker, struct tws_handshake *handshake,
     struct tws_error err;
     enum tws_status status =
         tws_handshake_judge(head, &server->options.policy, &request, &err);
-    if (status == TWS_OK && request.upgrade && is_full(server)) {
-        status = tws_error_refused(&err, 503,
-                                   "the server has as many clients as it "
-                                   "may: try again later");
+    if (status == TWS_OK && request.upgrade) {
+        handshake->placed = tws_accepting_take_place(server);
+        if (!handshake->placed) {
+            status = tws_error_refused(&err, 503,
+                                       "the server has as many clients as it "
+                                       "may: try again later");
+        }
     }
     if (status == TWS_OK) {
-        handshake->admitted = request.upgrade;
-        server->admitted += request.upgrade;
         tws_pool_enter(&server->pool, worker, &handshake->watch);
         server->handlers.request(server->handlers.context, handshake, head,
                                  &request);
         (void)tws_pool_leave(&server->pool, worker);
+        if (handshake->user == NULL) {
+            free_place(handshake); /* refused */
+        }
         return;
     }
     refused(handshake, &err);

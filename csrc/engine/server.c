@@ -27,6 +27,8 @@ tws_server_new(int listener, enum tws_poller_kind kind,
     server->handlers = *handlers;
     server->stop_deadline = UINT64_MAX;
     server->spawn_at = UINT64_MAX;
+    server->places =
+        options->places != NULL ? options->places : &server->own_places;
     enum tws_status status = tws_random_bytes(&seed, sizeof(seed), err);
     if (status != TWS_OK) {
         goto no_lock;

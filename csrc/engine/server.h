@@ -27,6 +27,8 @@ struct tws_server_options {
                              * not read from */
     size_t low_water;       /* and until which it then isn't */
     size_t max_clients;     /* SIZE_MAX: no limit */
+    _Atomic size_t *places; /* borrowed; how many of max_clients are taken, by
+                             * several servers together; NULL: by this one */
     uint32_t max_half_open; /* handshakes of one address; 0: no limit */
     unsigned max_threads;   /* at least 1 */
 };
@@ -109,7 +111,8 @@ void tws_server_each(struct tws_server *server,
 size_t tws_server_count(struct tws_server *server);
 
 /* Any thread that is about to wait for something: where it drives this
- * server's loop, another one goes on with that. False: there is none. */
+ * server's loop, another one goes on with that; where it may drive one of
+ * several, ask all of them. False: nobody drives this loop now. */
 bool tws_server_before_wait(struct tws_server *server);
 /* Any thread. True once tws_server_stop() was called. */
 bool tws_server_stopping(const struct tws_server *server);

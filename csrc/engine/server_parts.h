@@ -28,7 +28,6 @@ struct tws_server {
     struct tws_timers timers;
     struct tws_pool pool;
     struct tws_half_open half_open;
-    size_t admitted;                  /* handshakes that may become clients */
     struct tws_handshake *handshakes; /* all half-open connections */
     struct tws_client *lingering;     /* over, but not yet closed */
     struct tws_client *dead;          /* released when the turn is over, as the
@@ -53,6 +52,10 @@ struct tws_server {
     _Atomic uint64_t accepted;
     _Atomic uint64_t refused;
     _Atomic uint64_t slow_dropped;
+
+    _Atomic size_t own_places;
+    _Atomic size_t *places; /* that one, or shared with other servers: of
+                             * clients, and handshakes that shall be clients */
 };
 
 /* From now, not from when the turn began: handlers may have taken long since
@@ -75,6 +78,9 @@ enum tws_status tws_accepting_start(struct tws_server *server,
 void tws_accepting_stop(struct tws_server *server);
 void tws_accepting_ready(struct tws_server *server);
 void tws_accepting_resume(struct tws_server *server); /* after a pause */
+/* For one more client. False: there are as many as there may be. */
+bool tws_accepting_take_place(struct tws_server *server);
+void tws_accepting_free_place(struct tws_server *server);
 
 /* handshaking.c */
 enum tws_status tws_handshake_begin(struct tws_server *server, int fd,

@@ -43,6 +43,7 @@ unlink_client(struct tws_server *server, struct tws_client *client)
     unlink_from(&server->clients, client);
     server->client_count--;
     client->linked = false;
+    tws_accepting_free_place(server);
     pthread_mutex_unlock(&server->lock);
 }
 

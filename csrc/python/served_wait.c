@@ -10,12 +10,6 @@
  * client itself now and then. */
 #define UNATTENDED_SLICE ((uint64_t)50 * 1000 * 1000)
 
-static struct tws_server *
-core_of(ConnectionObject *conn)
-{
-    return ((ServerObject *)conn->server)->core;
-}
-
 /* The earlier of the deadline and the end of a slice. */
 static struct tws_deadline
 slice_of(const struct tws_deadline *deadline, bool *last)
@@ -37,7 +31,7 @@ tws_served_await_bytes(ConnectionObject *conn,
         bool last = true;
         struct tws_deadline until = *deadline;
         unsigned events = TWS_WAIT_READ;
-        bool attended = tws_server_before_wait(core_of(conn));
+        bool attended = tws_server_before_wait(client->server);
         tws_client_flush(client);
         if (!attended) {
             until = slice_of(deadline, &last);
@@ -58,7 +52,7 @@ tws_served_await_bytes(ConnectionObject *conn,
         if (result == 0 && last) {
             return tws_raise_time_over(deadline, what);
         }
-        if (result == 0 && !attended && tws_server_stopping(core_of(conn))) {
+        if (result == 0 && !attended && tws_server_stopping(client->server)) {
             /* Nobody is left who would tell the peer. */
             (void)tws_raise_closed(conn->state, TWS_CLOSE_GOING_AWAY,
                                    TWS_SPAN("server is stopping"));
@@ -92,7 +86,8 @@ await_once(ConnectionObject *conn, struct lock_waiter *waiter,
 {
     bool last = true;
     struct tws_deadline until = *deadline;
-    if (!tws_server_before_wait(core_of(conn))) {
+    if (!tws_server_before_wait_loops((ServerObject *)conn->server,
+                                      conn->client->server)) {
         until = slice_of(deadline, &last);
     }
     tws_client_flush(conn->client);
@@ -143,7 +138,7 @@ tws_served_await_room(ConnectionObject *conn,
     if (!drops) {
         return tws_raise_time_over(deadline, "send");
     }
-    tws_server_count_slow(server->core);
+    tws_server_count_slow(conn->client->server);
     tws_client_break_off(conn->client, TWS_ENDED_BY_LIMIT,
                          "did not read what it was sent within send_timeout");
     return 0; /* and send() raises SocketClosed, which says so */

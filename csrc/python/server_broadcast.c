@@ -26,17 +26,18 @@ PyObject *
 tws_server_clients(ServerObject *server)
 {
     struct collection collection = {.count = 0};
-    if (server->core == NULL) {
-        return PyList_New(0);
-    }
     /* Clients that come between counting and collecting are left out. */
-    collection.room = tws_server_count(server->core);
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        collection.room += tws_server_count(server->loops[i].core);
+    }
     collection.objects =
         PyMem_Calloc(collection.room + 1, sizeof(*collection.objects));
     if (collection.objects == NULL) {
         return PyErr_NoMemory();
     }
-    tws_server_each(server->core, collect, &collection);
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        tws_server_each(server->loops[i].core, collect, &collection);
+    }
     PyObject *list = PyList_New((Py_ssize_t)collection.count);
     for (size_t i = 0; i < collection.count; i++) {
         if (list != NULL) {
@@ -118,7 +119,7 @@ send_to(ServerObject *server, ConnectionObject *conn,
                                 TWS_SPAN("reads too slowly"),
                                 TWS_ENDED_BY_LIMIT, &err)
                    == TWS_OK) {
-            tws_server_count_slow(server->core);
+            tws_server_count_slow(conn->client->server);
         }
         return 0;
     }

@@ -22,15 +22,27 @@ enter(void *context, void *token)
     PyEval_RestoreThread(token);
 }
 
-/* Calls a method of the runner. True where it returns something true. */
-static bool
-call_runner(ServerObject *server, PyObject *name)
+static inline ServerObject *
+server_of(void *context)
 {
-    PyObject *result = PyObject_CallMethodNoArgs(server->runner, name);
+    return ((struct tws_loop *)context)->server;
+}
+
+/* Calls a method of the runner with the loop's index. True where it returns
+ * something true. */
+static bool
+call_runner(const struct tws_loop *loop, PyObject *name)
+{
+    PyObject *result = NULL;
+    PyObject *index = PyLong_FromUnsignedLong(loop->index);
+    if (index != NULL) {
+        result = PyObject_CallMethodOneArg(loop->server->runner, name, index);
+        Py_DECREF(index);
+    }
     int truth = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     if (truth < 0) {
-        PyErr_WriteUnraisable((PyObject *)server);
+        PyErr_WriteUnraisable((PyObject *)loop->server);
     }
     return truth > 0;
 }
@@ -38,29 +50,33 @@ call_runner(ServerObject *server, PyObject *name)
 static bool
 spawn(void *context)
 {
-    ServerObject *server = context;
-    return call_runner(server, server->state->str_spawn);
+    return call_runner(context, server_of(context)->state->str_spawn);
 }
 
 static void
 exhausted(void *context)
 {
-    ServerObject *server = context;
-    (void)call_runner(server, server->state->str_exhausted);
+    (void)call_runner(context, server_of(context)->state->str_exhausted);
 }
 
 static void
 stopping(void *context)
 {
-    ServerObject *server = context;
-    (void)call_runner(server, server->state->str_stopping);
+    (void)call_runner(context, server_of(context)->state->str_stopping);
 }
 
 static void
 ended(void *context)
 {
-    ServerObject *server = context;
-    (void)call_runner(server, server->state->str_ended);
+    struct tws_loop *loop = context;
+    ServerObject *server = loop->server;
+    if (!tws_server_stopping(loop->core)) {
+        /* It has failed. The others would serve on, and hide it. */
+        tws_server_stop_loops(server, TWS_CLOSE_GOING_AWAY,
+                              TWS_SPAN("server is stopping"),
+                              server->patience);
+    }
+    (void)call_runner(loop, server->state->str_ended);
 }
 
 /* SystemExit and KeyboardInterrupt in a handler stop the server; run() hands
@@ -74,8 +90,8 @@ stop_for_exit(ServerObject *server)
         server->exit = Py_NewRef(error);
     }
     Py_DECREF(error);
-    tws_server_stop(server->core, TWS_CLOSE_GOING_AWAY,
-                    TWS_SPAN("server is stopping"), server->patience);
+    tws_server_stop_loops(server, TWS_CLOSE_GOING_AWAY,
+                          TWS_SPAN("server is stopping"), server->patience);
 }
 
 void
@@ -128,7 +144,7 @@ tws_server_call(ServerObject *server, PyObject *name, PyObject *client,
 static void
 on_open(void *context, struct tws_client *client)
 {
-    ServerObject *server = context;
+    ServerObject *server = server_of(context);
     PyObject *object = client->user;
     tws_client_retain(client);
     ((ConnectionObject *)object)->client = client;
@@ -139,7 +155,7 @@ static void
 on_message(void *context, struct tws_client *client,
            const struct tws_event *event)
 {
-    ServerObject *server = context;
+    ServerObject *server = server_of(context);
     PyObject *object = client->user;
     PyObject *message = tws_connection_message(server->state, event);
     message = tws_connection_incoming((ConnectionObject *)object, message);
@@ -169,7 +185,7 @@ static void
 on_ping(void *context, struct tws_client *client,
         const struct tws_event *event)
 {
-    ServerObject *server = context;
+    ServerObject *server = server_of(context);
     call_with_payload(server, server->state->str_onping, client, event);
 }
 
@@ -177,7 +193,7 @@ static void
 on_pong(void *context, struct tws_client *client,
         const struct tws_event *event)
 {
-    ServerObject *server = context;
+    ServerObject *server = server_of(context);
     call_with_payload(server, server->state->str_onpong, client, event);
 }
 
@@ -227,7 +243,7 @@ call_onclose(ServerObject *server, PyObject *client, PyObject *message)
 static void
 on_sent(void *context, struct tws_client *client, void *receipt)
 {
-    ServerObject *server = context;
+    ServerObject *server = server_of(context);
     tws_server_call(server, server->state->str_onsent, client->user, receipt);
     Py_DECREF((PyObject *)receipt);
 }
@@ -243,7 +259,7 @@ static void
 on_close(void *context, struct tws_client *client,
          const struct tws_ending *ending)
 {
-    ServerObject *server = context;
+    ServerObject *server = server_of(context);
     PyObject *object = client->user;
     ConnectionObject *conn = (ConnectionObject *)object;
     PyObject *message = tws_close_message_of_ending(server->state, ending);
@@ -279,7 +295,7 @@ static void
 refused(void *context, const struct tws_address *peer,
         const struct tws_error *err)
 {
-    ServerObject *server = context;
+    ServerObject *server = server_of(context);
     PyObject *name = tws_address_text(peer);
     PyObject *result = NULL;
     if (name != NULL) {
@@ -293,11 +309,10 @@ refused(void *context, const struct tws_address *peer,
 static void
 accept_paused(void *context, const struct tws_error *err)
 {
-    ServerObject *server = context;
-    if (server->accept_paused) {
+    ServerObject *server = server_of(context);
+    if (atomic_exchange(&server->accept_paused, true)) {
         return; /* said before */
     }
-    server->accept_paused = true;
     handled(server, Py_None,
             PyObject_CallFunction(server->state->log_accept_paused, "is",
                                   err->sys_errno, err->reason));
@@ -392,7 +407,7 @@ on_request(void *context, struct tws_handshake *handshake,
            const struct tws_http_head *head,
            const struct tws_handshake_request *request)
 {
-    ServerObject *server = context;
+    ServerObject *server = server_of(context);
     struct tws_error err;
     bool head_only = tws_span_equal(head->method, TWS_SPAN("HEAD"));
     enum tws_status status;
@@ -435,10 +450,10 @@ on_request(void *context, struct tws_handshake *handshake,
 }
 
 void
-tws_server_fill_handlers(ServerObject *server, struct tws_handlers *handlers)
+tws_server_fill_handlers(struct tws_loop *loop, struct tws_handlers *handlers)
 {
     *handlers = (struct tws_handlers){
-        .context = server,
+        .context = loop,
         .leave = leave,
         .enter = enter,
         .spawn = spawn,

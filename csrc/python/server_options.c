@@ -3,7 +3,7 @@
 #define SECOND ((uint64_t)1000000000)
 
 const char tws_server_doc[] = PyDoc_STR(
-    "Server(sock, *, protocols=(), extensions=(), trusted_origins=(),\n"
+    "Server(*, protocols=(), extensions=(), trusted_origins=(),\n"
     "       locations=(), auth=None, max_size=1048576, open_timeout=10.0,\n"
     "       close_timeout=2.0, max_head_size=16384, max_header_lines=128,\n"
     "       max_clients=None, max_threads=1024, max_half_open=None,\n"
@@ -11,15 +11,14 @@ const char tws_server_doc[] = PyDoc_STR(
     "       ping_timeout=20.0, idle_timeout=None, send_timeout=30.0)\n"
     "--\n"
     "\n"
-    "The C half of twspy.Server: the loop over a bound socket.socket.");
+    "The C half of twspy.Server: the loops over bound sockets.");
 
 int
-tws_server_args_parse(PyObject *args, PyObject *kwargs, PyObject **sock,
+tws_server_args_parse(PyObject *args, PyObject *kwargs,
                       struct tws_option_args *options,
                       struct tws_server_args *limits)
 {
     static char *names[] = {
-        "sock",
         "protocols",
         "extensions",
         "trusted_origins",
@@ -44,7 +43,7 @@ tws_server_args_parse(PyObject *args, PyObject *kwargs, PyObject **sock,
     *options = (struct tws_option_args){.protocols = NULL};
     *limits = (struct tws_server_args){.max_clients = NULL};
     return PyArg_ParseTupleAndKeywords(
-               args, kwargs, "O|$OOOOOOOOOOOOOOOOOOO:Server", names, sock,
+               args, kwargs, "|$OOOOOOOOOOOOOOOOOOO:Server", names,
                &options->protocols, &options->extensions,
                &options->trusted_origins, &options->locations, &options->auth,
                &options->max_size, &options->open_timeout,

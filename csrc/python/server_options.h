@@ -39,7 +39,7 @@ extern const char tws_server_doc[];
 /* Sorts the arguments of Server.__init__(); all that is set is borrowed. -1
  * with TypeError. The values are looked at by tws_options_new() and
  * tws_server_limits_from(). */
-int tws_server_args_parse(PyObject *args, PyObject *kwargs, PyObject **sock,
+int tws_server_args_parse(PyObject *args, PyObject *kwargs,
                           struct tws_option_args *options,
                           struct tws_server_args *limits);
 

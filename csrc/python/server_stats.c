@@ -19,14 +19,32 @@ const char tws_server_stats_doc[] =
     "\n"
     "Counting costs next to nothing and is always on. Any thread may call.";
 
+static void
+add(struct tws_stats *sum, const struct tws_stats *stats)
+{
+    sum->clients += stats->clients;
+    sum->accepted += stats->accepted;
+    sum->refused += stats->refused;
+    sum->messages_in += stats->messages_in;
+    sum->messages_out += stats->messages_out;
+    sum->bytes_in += stats->bytes_in;
+    sum->bytes_out += stats->bytes_out;
+    sum->handler_time += stats->handler_time;
+    sum->handovers += stats->handovers;
+    sum->slow_dropped += stats->slow_dropped;
+    sum->threads += stats->threads;
+}
+
 PyObject *
 tws_server_stats_object(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
     ServerObject *server = (ServerObject *)self;
     struct tws_stats stats = {.clients = 0};
-    if (server->core != NULL) {
-        tws_server_stats(server->core, &stats);
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        struct tws_stats more;
+        tws_server_stats(server->loops[i].core, &more);
+        add(&stats, &more);
     }
     return Py_BuildValue("{s:n,s:I,s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:K,s:K}",
                          "clients", (Py_ssize_t)stats.clients, "threads",

@@ -1,4 +1,4 @@
-/* The C half of `Server`: owns the loop, calls the handlers. Threads,
+/* The C half of `Server`: owns the loops, calls the handlers. Threads,
  * signals and logging are in twspy/_runner.py and twspy/server.py. */
 #ifndef TWS_PYTHON_SERVER_TYPE_H
 #define TWS_PYTHON_SERVER_TYPE_H
@@ -8,20 +8,30 @@
 
 #include "engine/server.h"
 
-typedef struct {
+struct tws_server_object;
+
+/* One of a server's loops: the context of what the engine calls. */
+struct tws_loop {
+    struct tws_server_object *server; /* borrowed; it owns this */
+    struct tws_server *core;          /* owned */
+    unsigned index;
+};
+
+typedef struct tws_server_object {
     PyObject_HEAD
     struct tws_state *state; /* borrowed */
     struct tws_options *options;
     struct tws_server_limits limits; /* once `options` is there */
-    PyObject *socket;                /* strong; the listening socket.socket */
-    struct tws_server *core;         /* owned; NULL until _loop_listen() */
+    struct tws_loop *loops;          /* owned; NULL until _loop_listen() */
+    unsigned loop_count;             /* of those; 0 until then */
+    _Atomic size_t places;           /* that clients of all loops have taken */
     PyObject *runner;                /* strong; of twspy/_runner.py */
     uint64_t patience;               /* nanoseconds a stop waits for clients */
     PyObject *onclose; /* strong; callable whose signature was looked at */
     bool onclose_takes_message; /* what that found */
     bool tells_sent;            /* onsent() is to be called */
     bool foreign_origin_seen;   /* the warning is given once */
-    bool accept_paused;         /* that warning, too */
+    atomic_bool accept_paused;  /* that warning, too */
     PyObject *exit; /* strong; SystemExit that a handler raised, or NULL */
     PyObject *dict;
     PyObject *weakrefs;
@@ -30,7 +40,7 @@ typedef struct {
 extern PyType_Spec tws_server_spec;
 
 /* server_handlers.c: the engine's calls into Python. */
-void tws_server_fill_handlers(ServerObject *server,
+void tws_server_fill_handlers(struct tws_loop *loop,
                               struct tws_handlers *handlers);
 
 /* Calls server.<name>(client, argument); failures go to onerror(). */
@@ -39,6 +49,24 @@ void tws_server_call(ServerObject *server, PyObject *name, PyObject *client,
 
 /* A handler or hook raised: tells onerror(). `client` may be None. */
 void tws_server_handler_failed(ServerObject *server, PyObject *client);
+
+/* server_loops.c */
+extern const char tws_server_listen_doc[];
+PyObject *tws_server_listen(PyObject *self, PyObject *args);
+extern const char tws_server_work_doc[];
+PyObject *tws_server_work_loop(PyObject *self, PyObject *number);
+/* False: __init__() was not called, RuntimeError is set. */
+bool tws_server_is_ready(const ServerObject *server);
+/* Frees those of an array; NULL: there are none. */
+void tws_server_free_loops(struct tws_loop *loops, unsigned count);
+/* The engine's tws_server_stop() for each. */
+void tws_server_stop_loops(ServerObject *server, uint16_t code,
+                           struct tws_span reason, uint64_t patience);
+/* The calling thread is about to wait for something of `core`, one of this
+ * server's or not: whichever of the loops it drives goes on without it.
+ * False: nobody drives that of `core` now. */
+bool tws_server_before_wait_loops(ServerObject *server,
+                                  struct tws_server *core);
 
 /* server_stats.c */
 extern const char tws_server_stats_doc[];

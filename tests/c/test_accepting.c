@@ -137,6 +137,153 @@ BOTH_KINDS(a_stop_ends_a_pause)
     fixture_end(&fixture);
 }
 
+/* ---- places for clients ------------------------------------------------ */
+
+static void
+expect_start(int fd, const char *start)
+{
+    char got[32] = "";
+    size_t length = strlen(start);
+    CHECK(length < sizeof(got) && take_bytes(fd, got, length));
+    CHECK(memcmp(got, start, length) == 0);
+}
+
+static void
+expect_503(const struct fixture *fixture)
+{
+    int fd = dial(fixture);
+    give(fd, UPGRADE_REQUEST, sizeof(UPGRADE_REQUEST) - 1);
+    expect_start(fd, "HTTP/1.1 503 ");
+    CHECK_INT(close(fd), 0);
+}
+
+BOTH_KINDS(servers_may_share_a_limit_of_clients)
+{
+    int fds[4];
+    _Atomic size_t places = 0;
+    struct fixture one;
+    struct fixture other;
+    fixture_init(&one, kind);
+    one.options.max_clients = 4;
+    one.options.places = &places;
+    fixture_start(&one);
+    fixture_init(&other, kind);
+    other.options = one.options;
+    fixture_start(&other);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 4; i++) {
+            fds[i] = connect_client(i < 3 ? &one : &other);
+        }
+        CHECK_INT(places, 4);
+        expect_503(&one);
+        expect_503(&other);
+        close_politely(fds[0]);
+        EVENTUALLY(places == 3);
+        fds[0] = connect_client(&other);
+        expect_503(&one);
+        for (int i = 0; i < 4; i++) {
+            close_politely(fds[i]);
+        }
+        EVENTUALLY(places == 0);
+    }
+    CHECK_INT(one.refused, 6);
+    CHECK_INT(other.refused, 3);
+    /* Its connections would show among the descriptors of the other. */
+    tws_server_stop(one.server, TWS_CLOSE_GOING_AWAY, TWS_SPAN("end"),
+                    PATIENCE_SECONDS * SECOND);
+    fixture_join(&one);
+    fixture_end(&other);
+    fixture_end(&one);
+}
+
+/* The first of each kind is not made a client. */
+static void
+refuse_in_many_ways(struct fixture *fixture, struct tws_handshake *handshake,
+                    const struct tws_http_head *head,
+                    const struct tws_handshake_request *request)
+{
+    struct tws_error err;
+    (void)head;
+    CHECK_INT(*fixture->options.places, 1); /* it has one meanwhile */
+    switch ((int)fixture->requests) {
+    case 1:
+        CHECK_INT(tws_handshake_refuse(handshake, 403, "not you", false, &err),
+                  TWS_OK);
+        break;
+    case 2:
+        CHECK_INT(tws_handshake_answer(
+                      handshake, TWS_SPAN("HTTP/1.1 418 no\r\n\r\n"), &err),
+                  TWS_OK);
+        break;
+    case 3:
+        break; /* dropped */
+    default:
+        CHECK_INT(fixture_accept(fixture, handshake, request), TWS_OK);
+    }
+}
+
+BOTH_KINDS(who_is_refused_takes_no_place)
+{
+    static const char *const answers[] = {"HTTP/1.1 403 ", "HTTP/1.1 418 ",
+                                          ""};
+    _Atomic size_t places = 0;
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.options.max_clients = 1;
+    fixture.options.places = &places;
+    fixture.on_request = refuse_in_many_ways;
+    fixture_start(&fixture);
+    for (int i = 0; i < 3; i++) {
+        int fd = dial(&fixture);
+        give(fd, UPGRADE_REQUEST, sizeof(UPGRADE_REQUEST) - 1);
+        /* While this is not closed: it does not linger with a place. */
+        expect_start(fd, answers[i]);
+        EVENTUALLY(fixture.requests == i + 1 && places == 0);
+        CHECK_INT(close(fd), 0);
+    }
+    expect_alive(&fixture);
+    EVENTUALLY(places == 0);
+    fixture_end(&fixture);
+}
+
+static void
+accept_when_it_is_gone(struct fixture *fixture,
+                       struct tws_handshake *handshake,
+                       const struct tws_http_head *head,
+                       const struct tws_handshake_request *request)
+{
+    int *fd = fixture->context;
+    (void)head;
+    CHECK_INT(fixture_accept(fixture, handshake, request), TWS_OK);
+    if (*fd >= 0) {
+        reset_fd(*fd);
+        *fd = -1;
+    }
+}
+
+BOTH_KINDS(who_vanishes_before_its_101_frees_its_place)
+{
+    _Atomic size_t places = 0;
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.options.max_clients = 1;
+    fixture.options.places = &places;
+    fixture.on_request = accept_when_it_is_gone;
+    int fd = -1;
+    fixture.context = &fd;
+    fixture_make(&fixture);
+    fd = dial(&fixture);
+    give(fd, UPGRADE_REQUEST, sizeof(UPGRADE_REQUEST) - 1);
+    fixture_run(&fixture);
+    EVENTUALLY(fixture.discarded == 1);
+    EVENTUALLY(places == 0);
+    expect_alive(&fixture);
+    EVENTUALLY(places == 0);
+    fixture_end(&fixture);
+}
+
 RUN(T(all_that_wait_are_accepted),
     T(accepting_pauses_where_descriptors_run_out_and_goes_on),
-    T(a_stop_ends_a_pause))
+    T(a_stop_ends_a_pause), T(servers_may_share_a_limit_of_clients),
+    T(who_is_refused_takes_no_place),
+    T(who_vanishes_before_its_101_frees_its_place))

@@ -593,7 +593,7 @@ def test_port_is_shared_with_workers_only(
 
     def is_shared() -> bool:
         option = socket.SOL_SOCKET, socket.SO_REUSEPORT
-        return bool(server._listener.getsockopt(*option))
+        return bool(server._runner.listener.sock.getsockopt(*option))
 
     monkeypatch.setattr(
         'twspy._workers.Workers.run', lambda self: shared.append(is_shared())
