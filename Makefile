@@ -75,8 +75,8 @@ asan: packages-dev $(VENV)/built $(VENV)/for-tests node-packages ## run the Pyth
 	  ASAN_OPTIONS=detect_leaks=1:malloc_context_size=$(LEAK_FRAMES) \
 	  LSAN_OPTIONS=suppressions=$(CURDIR)/tools/lsan.supp:print_suppressions=0 \
 	  UBSAN_OPTIONS=print_stacktrace=1 \
-	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	  $(PY) -m pytest -p no:cacheprovider $(ARGS)
+	  SANITIZER="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
+	  tools/run_asan.sh $(PY) build/asan/others.log $(ARGS)
 
 .PHONY: werror
 WERROR = build/werror-$(notdir $(firstword $(CC)))
