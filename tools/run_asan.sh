@@ -9,8 +9,10 @@ python=$1
 log=$2
 shift 2
 
+# A shell has its background jobs ignore Ctrl-C, which some tests send.
 run() {
-    LD_PRELOAD=$SANITIZER "$python" -m pytest -p no:cacheprovider "$@"
+    env --default-signal=INT LD_PRELOAD="$SANITIZER" \
+        "$python" -m pytest -p no:cacheprovider "$@"
 }
 
 if [ $# -gt 0 ]; then
