@@ -3,7 +3,7 @@
 #ifndef TWS_NET_SOCKET_H
 #define TWS_NET_SOCKET_H
 
-#include "protocol/status.h"
+#include "net/transport.h"
 
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -35,11 +35,6 @@ pid_t tws_socket_peer_pid(int fd);
 enum tws_status tws_socket_connect(int fd, const struct tws_address *address,
                                    struct tws_error *err);
 enum tws_status tws_socket_connected(int fd, struct tws_error *err);
-
-enum {
-    TWS_WAIT_READ = 1,
-    TWS_WAIT_WRITE = 2,
-};
 
 /* Waits until the descriptor is ready for one of `events` (hang-ups count)
  * or `timeout_ns` is over (UINT64_MAX: no limit). TWS_OK: ready, *ready says

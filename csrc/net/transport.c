@@ -78,3 +78,12 @@ tws_write(struct tws_transport *transport, const void *data, size_t length,
                          .iov_len = length};
     return tws_writev(transport, &part, 1, written, err);
 }
+
+void
+tws_transport_release(struct tws_transport *transport)
+{
+    if (transport->ops != NULL && transport->ops->release != NULL) {
+        transport->ops->release(transport);
+    }
+    *transport = (struct tws_transport){.fd = -1};
+}

@@ -58,6 +58,16 @@ tws_error_os(struct tws_error *err, int sys_errno, const char *what)
 }
 
 enum tws_status
+tws_error_tls(struct tws_error *err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fill(err, TWS_TLS, format, args);
+    va_end(args);
+    return TWS_TLS;
+}
+
+enum tws_status
 tws_error_nomem(struct tws_error *err)
 {
     *err = (struct tws_error){.status = TWS_NOMEM};

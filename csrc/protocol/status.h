@@ -14,6 +14,8 @@ enum tws_status {
     TWS_REFUSED,  /* the opening handshake was refused; see http_status */
     TWS_NOMEM,    /* an allocation failed */
     TWS_OS,       /* a system call failed; see sys_errno */
+    TWS_TLS,      /* encryption failed: a certificate, the handshake, or what
+                   * the peer sent */
 };
 
 /* Where a failure is found, it is described here once; callers pass it up
@@ -37,6 +39,8 @@ enum tws_status tws_error_refused(struct tws_error *err, uint16_t http_status,
 /* `sys_errno` is the saved errno; `what` names the call that failed. */
 enum tws_status tws_error_os(struct tws_error *err, int sys_errno,
                              const char *what);
+enum tws_status tws_error_tls(struct tws_error *err, const char *format, ...)
+    TWS_PRINTF(2, 3);
 enum tws_status tws_error_nomem(struct tws_error *err);
 
 #endif /* TWS_PROTOCOL_STATUS_H */

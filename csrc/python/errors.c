@@ -37,6 +37,9 @@ tws_raise(struct tws_state *state, const struct tws_error *err)
     case TWS_OS:
         errno = err->sys_errno;
         return PyErr_SetFromErrno(PyExc_OSError);
+    case TWS_TLS:
+        PyErr_SetString(state->SSLError, err->reason);
+        return NULL;
     case TWS_OK:
     case TWS_AGAIN:
     case TWS_EOF:

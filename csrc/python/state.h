@@ -35,6 +35,7 @@
     X("twspy.errors", ProtocolError)                                          \
     X("twspy.errors", SocketClosed)                                           \
     X("twspy.errors", PingError)                                              \
+    X("twspy.errors", SSLError)                                               \
     X("twspy.errors", ConcurrencyError)                                       \
     X("twspy.http", Headers)                                                  \
     X("twspy.http", Request)                                                  \
