@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from ._binding import Listener
+from ._tls import SSLSettings
 
 logger = logging.getLogger('twspy.server')
 
@@ -37,6 +38,7 @@ class Loops(Protocol):
         tells_sent: bool,
         /,
     ) -> None: ...
+    def _loop_tls(self, context: Any, /) -> None: ...
     def _loop_work(self, number: int, /) -> None: ...
     def _loop_exit(self) -> SystemExit | None: ...
     def _loop_stop(
@@ -60,19 +62,28 @@ class Runner:
     any more.
     patience: seconds a stop waits for clients and for running handlers; None:
     as long as it takes.
+    tls: how connections are encrypted; None: they are not
 
     worker: which worker this process is, if it is one
     stop_workers: in the parent of workers, stops all of them
+    reload_workers: there, has all of them reload their certificates
     threads: those that serve, each with the number of its loop
     started: how many there ever were
     """
 
-    def __init__(self, listener: Listener, patience: float | None) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        patience: float | None,
+        tls: SSLSettings | None = None,
+    ) -> None:
         self.name = listener.name
+        self.tls = tls
         self.patience = patience
         self.listener = listener
         self.worker: int | None = None
         self.stop_workers: Callable[[int, str], None] | None = None
+        self.reload_workers: Callable[[], None] | None = None
         self.loops: Loops | None = None
         self.count = 1
         self.threads: dict[threading.Thread, int] = {}
@@ -103,6 +114,8 @@ class Runner:
             loops._loop_listen(
                 self, sockets, _BACKLOG, self.patience, tells_sent
             )
+            if self.tls is not None:
+                loops._loop_tls(self.tls.context_for(server_side=True))
         except BaseException:
             self.listener.close_more()
             raise
@@ -193,6 +206,21 @@ class Runner:
         self.stop_asked.set()
         if threading.current_thread() not in self.threads:
             self.join()
+
+    def reload_certificates(self) -> None:
+        """Have new connections encrypted with what the files are now."""
+        if self.tls is None:
+            raise RuntimeError(
+                'the server has no certificates to reload: it was made '
+                'without ssl_args'
+            )
+        context = self.tls.renew()
+        if self.reload_workers is not None:
+            self.reload_workers()
+        loops = self.loops
+        if loops is not None:
+            loops._loop_tls(context)
+        logger.info('reloaded the certificates of %s', self.name)
 
     def join(self) -> None:
         """Wait for the loops' threads; warn where a handler stays."""

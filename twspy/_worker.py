@@ -20,10 +20,12 @@ logger = logging.getLogger('twspy.server')
 GOODBYE = (1001, 'server is stopping')
 
 # A parent and its worker tell each other lines of JSON over a socket pair.
-# The parent: first the code and the reason of a stop, then anything for an
-# abort; the end of the stream is a stop, too, as the parent may be killed.
+# The parent: any number of times that certificates are to be reloaded; then
+# the code and the reason of a stop, then anything for an abort; the end of the
+# stream is a stop, too, as the parent may be killed.
 # The worker: that it serves, and what it has to say at its end.
 SERVES = {'serves': True}
+RELOAD = 'reload'
 
 Stop = Callable[[int, str], None]
 
@@ -40,9 +42,17 @@ class Process:
 
     name: what to call it in the log.
     stop: called on another thread; stops what `run()` serves.
+    reload: the same; has it reload its certificates.
     """
 
-    def __init__(self, name: str, channel: socket.socket, stop: Stop) -> None:
+    def __init__(
+        self,
+        name: str,
+        channel: socket.socket,
+        stop: Stop,
+        reload: Callable[[], None],
+    ) -> None:
+        self._reload = reload
         self._name = name
         self._channel = channel
         self._stop = stop
@@ -89,6 +99,9 @@ class Process:
         """Wait for the parent to say stop, or to be gone."""
         with self._channel.makefile(encoding='utf-8') as lines:
             line = _read_line(lines)
+            while line and json.loads(line) == RELOAD:
+                self._reload_certificates()
+                line = _read_line(lines)
             self._asked = True
             code, reason = json.loads(line) if line else GOODBYE
             if not line and not self._terminated:
@@ -102,6 +115,16 @@ class Process:
                 main = threading.main_thread().ident
                 assert main is not None
                 signal.pthread_kill(main, signal.SIGINT)
+
+    def _reload_certificates(self) -> None:
+        """The parent could read the files; they may have changed since."""
+        try:
+            self._reload()
+        except Exception:
+            logger.exception(
+                '%s could not reload its certificates: it keeps the old ones',
+                self._name,
+            )
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._aborting:

@@ -18,7 +18,15 @@ from typing import Any, NoReturn
 from ._binding import share_port
 from ._runner import Runner, _log_to_stderr, check_number
 from ._twspy import CloseMessage
-from ._worker import GOODBYE, Process, Stop, bind_again, flush, send
+from ._worker import (
+    GOODBYE,
+    RELOAD,
+    Process,
+    Stop,
+    bind_again,
+    flush,
+    send,
+)
 
 logger = logging.getLogger('twspy.server')
 
@@ -80,17 +88,25 @@ def run_workers(
             start()
             note_listening()
 
-        runner.stop_workers, runner.worker = None, index
+        runner.stop_workers = runner.reload_workers = None
+        runner.worker = index
         if listener.shareable:
             bind_again(listener.sock)
         runner.run(start_and_tell)
 
-    workers = Workers(count, serve, runner.stop, runner.patience)
+    workers = Workers(
+        count,
+        serve,
+        runner.stop,
+        runner.reload_certificates,
+        runner.patience,
+    )
     runner.stop_workers = workers.stop
+    runner.reload_workers = workers.reload
     try:
         workers.run()
     finally:
-        runner.stop_workers = None
+        runner.stop_workers = runner.reload_workers = None
         runner.stop()
 
 
@@ -155,6 +171,7 @@ class Workers:
     serve: called in a worker with its index and what to call once it
     listens; returns when it has stopped.
     stop: called in a worker, on another thread; stops what `serve` runs.
+    reload: the same; has it reload its certificates.
     patience: seconds that a stop may take, or None.
     """
 
@@ -163,8 +180,11 @@ class Workers:
         count: int,
         serve: Serve,
         stop: Stop,
+        reload: Callable[[], None],
         patience: float | None,
     ) -> None:
+        self._reload = reload
+        self._reload_asked = False
         self._workers = [_Worker(index) for index in range(count)]
         self._serve = serve
         self._stop = stop
@@ -183,6 +203,14 @@ class Workers:
         """Ask for a stop of all workers; any thread, or a signal handler."""
         CloseMessage(code, reason).frame()  # raises where it can't be sent
         self._end(code, reason)
+        self._wake()
+
+    def reload(self) -> None:
+        """Have all workers reload their certificates; as stop()."""
+        self._reload_asked = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._wake_sender >= 0:
             try:
                 os.write(self._wake_sender, b'\0')
@@ -214,6 +242,10 @@ class Workers:
         while True:
             now = time.monotonic()
             self._reap(now)
+            if self._reload_asked:
+                self._reload_asked = False
+                for worker in self._living():
+                    worker.tell(RELOAD)
             if self._goodbye is None:
                 self._start_due(now)
             if self._goodbye is not None:
@@ -283,7 +315,9 @@ class Workers:
                 if each.channel is not None:
                     each.channel.close()
             self._release_signals()
-            process = Process(str(worker), theirs, self._stop)
+            process = Process(
+                str(worker), theirs, self._stop, self._reload
+            )
             process.take_signals()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             status = process.run(

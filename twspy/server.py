@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._binding import Address, listening
 from ._runner import Runner, check_number
+from ._tls import server_settings
 from ._twspy import Connection, Message
 from ._twspy import Server as _Loops
 from ._workers import check_count, run_workers
 from .http import Request, Response
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 logger = logging.getLogger('twspy.server')
 
@@ -58,6 +63,12 @@ class Server(_Loops):
     stop at INFO and of clients and messages at DEBUG. Where logging is not
     configured, it writes to standard error.
 
+    ssl_args: a mapping with `certfile` and what else `websocket.enable_ssl()`
+    takes for a listener, to serve `wss:` instead of `ws:`; see also
+    `reload_certificates()`. ssl: an `ssl.SSLContext` in its place, which works
+    the same but is slower: Python's `ssl` module does the encryption, on one
+    thread for all connections.
+
     max_join_time: seconds that a stop waits for clients to answer the Close
     frame, and with one second more for running handlers, whose threads are
     then left behind; None: as long as it takes.
@@ -98,22 +109,19 @@ class Server(_Loops):
         self,
         address: Address | None = None,
         loglevel: int | str = logging.INFO,
-        ssl_args: None = None,
+        ssl_args: Mapping[str, Any] | None = None,
         max_join_time: float | None = 2.0,
         *,
+        ssl: SSLContext | None = None,
         sock: socket.socket | None = None,
         **options: Any,
     ) -> None:
-        if ssl_args is not None:
-            raise TypeError(
-                'ssl_args is not supported by this version of twspy: leave '
-                'it None'
-            )
+        tls = server_settings(ssl, ssl_args)
         with listening(address, sock) as listener:
             super().__init__(**options)
             logger.setLevel(loglevel)
             self._bound = listener.sock.getsockname()
-            self._runner = Runner(listener, max_join_time)
+            self._runner = Runner(listener, max_join_time, tls)
 
     @property
     def address(self) -> Any:
@@ -258,6 +266,18 @@ class Server(_Loops):
         without waiting.
         """
         self._runner.stop(code, reason)
+
+    def reload_certificates(self) -> None:
+        """Read the files of `ssl_args` again, without a restart.
+
+        Connections that come from now on get the new certificates and keys;
+        those that are open keep theirs, and their sessions can be resumed.
+        Raises SSLError or OSError where the files can't be used, and the old
+        ones stay; RuntimeError for a server without `ssl_args`. Any thread,
+        also in a handler; in the parent of workers it counts for all of them,
+        one after the other. A signal handler may call it, for SIGHUP say.
+        """
+        self._runner.reload_certificates()
 
     def __enter__(self) -> Server:
         return self.start()

@@ -31,6 +31,12 @@ tws_accepting_ready(struct tws_server *server)
         struct tws_error err;
         enum tws_status status =
             tws_socket_accept(server->listener, &fd, &peer, &err);
+        if (status == TWS_OK && server->handlers.replace != NULL) {
+            fd = server->handlers.replace(server->handlers.context, fd);
+            if (fd < 0) {
+                continue;
+            }
+        }
         if (status == TWS_OK) {
             status = tws_handshake_begin(server, fd, &peer, &err);
         }

@@ -41,8 +41,10 @@ tws_client_release(struct tws_client *client)
         != 1) {
         return;
     }
-    if (client->transport.fd >= 0) {
-        close(client->transport.fd);
+    int fd = client->transport.fd;
+    tws_transport_release(&client->transport);
+    if (fd >= 0) {
+        close(fd);
     }
     tws_assembler_release(&client->assembler);
     tws_buffer_release(&client->unread);
@@ -292,4 +294,32 @@ tws_client_describe_closing(struct tws_client *client,
     struct tws_span span = {.data = reason, .length = strlen(reason)};
     tws_ending_set_reason(ending, code, span);
     tws_client_describe_end(client, ending);
+}
+
+/* Encryption ------------------------------------------------------------- */
+
+bool
+tws_client_tls_info(struct tws_client *client, struct tws_tls_info *info)
+{
+    pthread_mutex_lock(&client->lock);
+    bool found = client->transport.tls != NULL;
+    if (found) {
+        tws_tls_read_info(client->transport.tls, info);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return found;
+}
+
+enum tws_status
+tws_client_peer_certificate(struct tws_client *client, uint8_t **der,
+                            size_t *length, struct tws_error *err)
+{
+    enum tws_status status = TWS_EOF;
+    pthread_mutex_lock(&client->lock);
+    if (client->transport.tls != NULL) {
+        status =
+            tws_tls_peer_certificate(client->transport.tls, der, length, err);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return status;
 }

@@ -12,6 +12,7 @@
 #include "engine/watch.h"
 #include "engine/worker.h"
 #include "net/socket.h"
+#include "net/tls.h"
 #include "net/transport.h"
 #include "protocol/session.h"
 
@@ -178,6 +179,13 @@ void tws_client_describe_end(struct tws_client *client,
 /* All that is known of one that is closing or was broken off. */
 void tws_client_describe_closing(struct tws_client *client,
                                  struct tws_ending *ending);
+
+/* Any thread. False: it is not encrypted, or closed. */
+bool tws_client_tls_info(struct tws_client *client, struct tws_tls_info *info);
+/* As tws_tls_peer_certificate(). */
+enum tws_status tws_client_peer_certificate(struct tws_client *client,
+                                            uint8_t **der, size_t *length,
+                                            struct tws_error *err);
 
 /* Between cork and uncork the worker serves this client: small frames gather
  * in worker->out. `rest` is what was read of it before. */

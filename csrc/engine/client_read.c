@@ -75,7 +75,7 @@ lose(struct tws_worker *worker, struct tws_client *client,
         reason = client->cause;
         ending->sys_errno = client->cause_errno;
     }
-    else if (status == TWS_OS) {
+    else if (status == TWS_OS || status == TWS_TLS) {
         reason = why->reason;
         ending->sys_errno = why->sys_errno;
     }
@@ -140,8 +140,8 @@ read_more(struct tws_worker *worker, struct tws_client *client, bool *more,
         room = worker->scratch;
         size = TWS_SCRATCH_SIZE;
     }
-    enum tws_status status =
-        tws_read(&client->transport, room, size, &got, err);
+    enum tws_status status = tws_server_read(
+        client->server, &client->transport, room, size, &got, err);
     if (status != TWS_OK) {
         return status;
     }

@@ -54,11 +54,11 @@ write_or_queue_lock_held(struct tws_client *client, struct iovec *parts,
     if (!client->write_failed) {
         enum tws_status status =
             tws_writev(&client->transport, parts, count, &written, err);
-        if (status == TWS_OS) {
-            fail_write_lock_held(client, err);
-        }
         if (status != TWS_OK) {
             written = 0;
+        }
+        if (status != TWS_OK && status != TWS_AGAIN) {
+            fail_write_lock_held(client, err);
         }
     }
     if (client->write_failed) {

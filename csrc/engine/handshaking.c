@@ -1,9 +1,15 @@
 /* A connection from accept() to its 101, or to the end of a plain answer. */
 #include "engine/server_parts.h"
 
+#include "net/tls.h"
+
 #include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+/* TLS handshakes that go a step in one turn of the loop, so that a crowd of
+ * them does not hold up the clients. */
+enum { SECURED_A_TURN = 4 };
 
 struct tws_handshake {
     struct tws_watch watch; /* first */
@@ -19,12 +25,19 @@ struct tws_handshake {
     bool detached; /* a worker that does not drive has it in a handler;
                     * written under the pool's lock */
     bool expired;  /* meanwhile */
+    bool failed;   /* the TLS handshake did */
 };
 
 const struct tws_address *
 tws_handshake_peer(const struct tws_handshake *handshake)
 {
     return &handshake->peer;
+}
+
+int
+tws_handshake_fd(const struct tws_handshake *handshake)
+{
+    return handshake->opening.transport.fd;
 }
 
 struct tws_span
@@ -76,7 +89,8 @@ drop(struct tws_handshake *handshake)
 {
     struct tws_server *server = handshake->server;
     struct tws_error ignored; /* the descriptor goes, whatever happens */
-    int fd = handshake->opening.transport.fd;
+    struct tws_transport *transport = &handshake->opening.transport;
+    int fd = transport->fd;
     if (handshake->detached) {
         handshake->expired = true; /* its handler still looks at it */
         return;
@@ -87,8 +101,8 @@ drop(struct tws_handshake *handshake)
     }
     free_place(handshake);
     (void)tws_poller_remove(server->poller, fd, &ignored);
+    tws_transport_release(transport);
     close(fd);
-    handshake->opening.transport.fd = -1;
     unlink_handshake(handshake);
 }
 
@@ -173,14 +187,14 @@ become_client(struct tws_worker *worker, struct tws_handshake *handshake)
         || tws_poller_modify(server->poller, client->transport.fd,
                              TWS_READABLE, client, &err)
                != TWS_OK) {
-        client->transport.fd = -1; /* drop() closes it */
+        client->transport = (struct tws_transport){.fd = -1}; /* drop()'s */
         tws_client_release(client);
         drop(handshake);
         return;
     }
     handshake->user = NULL;
     handshake->placed = false;
-    handshake->opening.transport.fd = -1;
+    handshake->opening.transport = (struct tws_transport){.fd = -1};
     unlink_handshake(handshake);
     atomic_fetch_add_explicit(&server->accepted, 1, memory_order_relaxed);
     tws_serving_begin(worker, client);
@@ -240,6 +254,24 @@ await(struct tws_handshake *handshake, bool writing)
     }
 }
 
+/* The TLS handshake computes for milliseconds: as a slow handler does, and
+ * without the exclusion. False: another worker drives now. */
+static bool
+secure(struct tws_worker *worker, struct tws_handshake *handshake,
+       enum tws_opening_step *step, struct tws_error *err)
+{
+    struct tws_server *server = handshake->server;
+    struct tws_handlers *handlers = &server->handlers;
+    worker->secured++;
+    tws_pool_enter(&server->pool, worker, &handshake->watch);
+    void *token = handlers->leave(handlers->context);
+    *step = tws_opening_secure(&handshake->opening, err);
+    handlers->enter(handlers->context, token);
+    (void)tws_pool_leave(&server->pool, worker);
+    handshake->failed = *step == TWS_STEP_GONE;
+    return worker->driving;
+}
+
 /* Goes on until it has to wait, and waits for that. */
 static void
 advance(struct tws_worker *worker, struct tws_handshake *handshake)
@@ -249,9 +281,23 @@ advance(struct tws_worker *worker, struct tws_handshake *handshake)
     struct tws_http_head head;
     struct tws_error err = {.status = TWS_OK};
     uint8_t before = opening->state;
-    enum tws_opening_step step =
-        tws_opening_advance(opening, &server->options.http, worker->scratch,
-                            TWS_SCRATCH_SIZE, &head, &err);
+    enum tws_opening_step step = TWS_STEP_READ;
+    if (before == TWS_OPENING_SECURING) {
+        bool driving = secure(worker, handshake, &step, &err);
+        if (err.status != TWS_OK) {
+            refused(handshake, &err);
+        }
+        if (!driving) {
+            tws_server_queue(server, &handshake->watch);
+            return;
+        }
+    }
+    if (opening->state != TWS_OPENING_SECURING) {
+        before = opening->state;
+        step = tws_opening_advance(opening, &server->options.http,
+                                   worker->scratch, TWS_SCRATCH_SIZE, &head,
+                                   &err);
+    }
     if (step == TWS_STEP_REQUEST) {
         decide(worker, handshake, &head);
         if (!worker->driving) {
@@ -296,9 +342,14 @@ void
 tws_handshake_ready(struct tws_worker *worker, struct tws_handshake *handshake)
 {
     /* Neither dropped nor in a handler since the poller named it. */
-    if (handshake->opening.transport.fd >= 0 && !handshake->detached) {
-        advance(worker, handshake);
+    if (handshake->opening.transport.fd < 0 || handshake->detached) {
+        return;
     }
+    if (handshake->opening.state == TWS_OPENING_SECURING
+        && worker->secured >= SECURED_A_TURN) {
+        return; /* the poller names it again */
+    }
+    advance(worker, handshake);
 }
 
 void
@@ -323,7 +374,8 @@ tws_handshake_attend(struct tws_worker *worker,
         tws_poller_add(server->poller, handshake->opening.transport.fd,
                        TWS_READABLE, handshake, &err)
         == TWS_OK;
-    if (!watched || handshake->expired || server->pool.over
+    if (!watched || handshake->expired || handshake->failed
+        || server->pool.over
         || handshake->opening.state == TWS_OPENING_DECIDING) {
         drop(handshake);
     }
@@ -387,6 +439,25 @@ limit_half_open(struct tws_handshake *handshake)
     }
 }
 
+/* Encrypts the transport where the server does so. */
+static enum tws_status
+begin_tls(struct tws_server *server, struct tws_transport *transport,
+          struct tws_error *err)
+{
+    enum tws_status status = TWS_OK;
+    pthread_mutex_lock(&server->lock);
+    struct tws_tls_context *context = server->tls;
+    if (context != NULL) {
+        (void)tws_tls_context_retain(context);
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (context != NULL) {
+        status = tws_tls_start(transport, context, NULL, NULL, err);
+        tws_tls_context_release(context);
+    }
+    return status;
+}
+
 enum tws_status
 tws_handshake_begin(struct tws_server *server, int fd,
                     const struct tws_address *peer, struct tws_error *err)
@@ -401,8 +472,11 @@ tws_handshake_begin(struct tws_server *server, int fd,
     handshake->server = server;
     handshake->peer = *peer;
     tws_transport_plain(&transport, fd);
-    enum tws_status status =
-        tws_opening_init(&handshake->opening, &transport, TWS_SPAN(""), err);
+    enum tws_status status = begin_tls(server, &transport, err);
+    if (status == TWS_OK) {
+        status = tws_opening_init(&handshake->opening, &transport,
+                                  TWS_SPAN(""), err);
+    }
     if (status == TWS_OK) {
         status =
             tws_poller_add(server->poller, fd, TWS_READABLE, handshake, err);
@@ -410,6 +484,7 @@ tws_handshake_begin(struct tws_server *server, int fd,
     if (status != TWS_OK) {
         tws_opening_release(&handshake->opening);
         free(handshake);
+        tws_transport_release(&transport);
         close(fd);
         return status;
     }

@@ -1,6 +1,8 @@
 #include "engine/server.h"
 
 #include "engine/server_parts.h"
+
+#include "net/tls_context.h"
 #include "net/random.h"
 
 #include <stdlib.h>
@@ -80,7 +82,21 @@ tws_server_free(struct tws_server *server)
     tws_half_open_release(&server->half_open);
     tws_pool_fini(&server->pool);
     pthread_mutex_destroy(&server->lock);
+    tws_tls_context_release(server->tls);
     free(server);
+}
+
+void
+tws_server_set_tls(struct tws_server *server, struct tws_tls_context *context)
+{
+    if (context != NULL) {
+        (void)tws_tls_context_retain(context);
+    }
+    pthread_mutex_lock(&server->lock);
+    struct tws_tls_context *before = server->tls;
+    server->tls = context;
+    pthread_mutex_unlock(&server->lock);
+    tws_tls_context_release(before);
 }
 
 /* What others asked for -------------------------------------------------- */
@@ -273,6 +289,7 @@ turn(struct tws_server *server, struct tws_worker *worker,
     if (server->spawn_at < until) {
         until = server->spawn_at;
     }
+    worker->secured = 0;
     leave(server, worker);
     enum tws_status status = tws_poller_wait(server->poller, until, ready,
                                              READY_A_TURN, &count, &due, err);
@@ -466,6 +483,23 @@ tws_server_detach(struct tws_server *server, struct tws_watch *watch)
     else {
         tws_client_detach((struct tws_client *)watch);
     }
+}
+
+/* What takes some hundred microseconds to decrypt. */
+enum { LARGE_READ = 128 * 1024 };
+
+enum tws_status
+tws_server_read(struct tws_server *server, struct tws_transport *transport,
+                uint8_t *room, size_t size, size_t *got, struct tws_error *err)
+{
+    struct tws_handlers *handlers = &server->handlers;
+    if (TWS_LIKELY(transport->tls == NULL) || size < LARGE_READ) {
+        return tws_read(transport, room, size, got, err);
+    }
+    void *token = handlers->leave(handlers->context);
+    enum tws_status status = tws_read(transport, room, size, got, err);
+    handlers->enter(handlers->context, token);
+    return status;
 }
 
 enum tws_status

@@ -45,6 +45,10 @@ struct tws_handlers {
     bool (*spawn)(void *context);
     /* All threads but the last are inside handlers. */
     void (*exhausted)(void *context);
+    /* A connection was accepted: takes over its descriptor and puts another
+     * one in its place, which is returned; -1: the connection is to go. NULL:
+     * it stays what it is. */
+    int (*replace)(void *context, int fd);
     /* A well-formed request: an upgrade that the policy allows, or plain
      * HTTP. Calls tws_handshake_accept(), _answer() or _refuse(); where it
      * does none of them the connection is dropped. */
@@ -81,6 +85,7 @@ struct tws_handlers {
 };
 
 struct tws_server;
+struct tws_tls_context;
 
 /* Does not own `listener`, a non-blocking listening socket. */
 enum tws_status tws_server_new(int listener, enum tws_poller_kind kind,
@@ -110,6 +115,11 @@ void tws_server_each(struct tws_server *server,
                      void *context);
 size_t tws_server_count(struct tws_server *server);
 
+/* Any thread: connections that come from now on are encrypted with this
+ * context, which is retained; NULL: they are not. */
+void tws_server_set_tls(struct tws_server *server,
+                        struct tws_tls_context *context);
+
 /* Any thread that is about to wait for something: where it drives this
  * server's loop, another one goes on with that; where it may drive one of
  * several, ask all of them. False: nobody drives this loop now. */
@@ -138,6 +148,8 @@ void tws_server_count_slow(struct tws_server *server);
 /* Within handlers->request. */
 const struct tws_address *
 tws_handshake_peer(const struct tws_handshake *handshake);
+/* What handlers->replace() has put there, or the connection's own. */
+int tws_handshake_fd(const struct tws_handshake *handshake);
 /* The request's head as it was received; borrowed, and to be asked for before
  * the handshake is accepted or refused. */
 struct tws_span tws_handshake_head(const struct tws_handshake *handshake,
@@ -165,6 +177,12 @@ enum tws_status tws_server_watch(struct tws_server *server,
                                  unsigned events, struct tws_error *err);
 void tws_server_count_sent(struct tws_server *server, unsigned messages,
                            size_t bytes);
+/* As tws_read(), in the driver or in a client's handler; much that is to be
+ * decrypted is so without the exclusion. */
+enum tws_status tws_server_read(struct tws_server *server,
+                                struct tws_transport *transport, uint8_t *room,
+                                size_t size, size_t *got,
+                                struct tws_error *err);
 const struct tws_server_options *
 tws_server_options(const struct tws_server *server);
 

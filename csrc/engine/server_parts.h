@@ -36,8 +36,9 @@ struct tws_server {
     uint64_t stop_deadline;   /* UINT64_MAX: no stop was seen */
     struct tws_error failure; /* what made the loop fail, or TWS_OK */
 
-    pthread_mutex_t lock;       /* of what follows */
-    struct tws_client *clients; /* open and closing */
+    pthread_mutex_t lock;        /* of what follows */
+    struct tws_tls_context *tls; /* a reference; NULL: plain */
+    struct tws_client *clients;  /* open and closing */
     size_t client_count;
     uint64_t stop_patience; /* meaningful once `stop_asked` */
     bool stop_asked;        /* by tws_server_stop(), not seen yet */

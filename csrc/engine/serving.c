@@ -76,7 +76,11 @@ bury(struct tws_server *server, struct tws_client *client)
     pthread_mutex_lock(&client->lock);
     int fd = client->transport.fd;
     bool watched = client->interest != 0;
-    client->transport.fd = -1;
+    if (client->transport.tls != NULL && !client->shut) {
+        /* Or else the peer takes it for an attack (RFC 8446 §6.1). */
+        client->transport.ops->end_writing(&client->transport);
+    }
+    tws_transport_release(&client->transport);
     client->interest = 0;
     client->write_failed = true;
     client->state = TWS_CLIENT_GONE;
@@ -136,7 +140,7 @@ enum { LINGER_MAX = 16 * 1024 * 1024 };
 static bool
 drain(struct tws_worker *worker, struct tws_client *client)
 {
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4 || tws_pending(&client->transport); i++) {
         size_t got;
         struct tws_error ignored; /* any end is an end here */
         enum tws_status status = tws_read(&client->transport, worker->scratch,
@@ -360,7 +364,7 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
     else if (!worker->driving) {
         tws_client_give_back(client);
     }
-    else if (more) {
+    else if (more || (!client->paused && tws_pending(&client->transport))) {
         tws_server_attend(server, client);
     }
 }

@@ -54,6 +54,7 @@ struct tws_worker {
     struct tws_input cursor;   /* what is not parsed of it */
     struct tws_client *client; /* being served, or NULL; borrowed */
     unsigned reads;            /* of this client in this turn */
+    unsigned secured;          /* steps of TLS handshakes in this turn */
     bool drained;              /* the last read emptied the socket */
     bool driving;              /* has the role, as far as this thread knows:
                                 * false at the latest when the handler in which

@@ -39,6 +39,9 @@ tws_acceptor_new(int listener, const struct tws_acceptor_options *options,
     }
     made->listener = listener;
     made->options = *options;
+    if (options->tls != NULL) {
+        (void)tws_tls_context_retain(options->tls);
+    }
     made->peers = calloc(options->half_open_max, sizeof(made->peers[0]));
     made->polled = calloc(options->half_open_max + 1, sizeof(made->polled[0]));
     if (made->peers == NULL || made->polled == NULL) {
@@ -52,8 +55,10 @@ tws_acceptor_new(int listener, const struct tws_acceptor_options *options,
 static void
 free_half_open(struct half_open *peer)
 {
-    if (peer->opening.transport.fd >= 0) {
-        close(peer->opening.transport.fd);
+    int fd = peer->opening.transport.fd;
+    tws_transport_release(&peer->opening.transport);
+    if (fd >= 0) {
+        close(fd);
     }
     tws_opening_release(&peer->opening);
     tws_buffer_release(&peer->head);
@@ -69,6 +74,7 @@ tws_acceptor_free(struct tws_acceptor *acceptor)
     for (size_t i = 0; i < acceptor->count; i++) {
         free_half_open(acceptor->peers[i]);
     }
+    tws_tls_context_release(acceptor->options.tls);
     free(acceptor->peers);
     free(acceptor->polled);
     free(acceptor);
@@ -163,7 +169,7 @@ hand_over(struct tws_acceptor *acceptor, size_t index,
     struct half_open *peer = acceptor->peers[index];
     struct tws_input rest = peer->opening.rest;
     *accepted = (struct tws_accepted){
-        .fd = peer->opening.transport.fd,
+        .transport = peer->opening.transport,
         .peer = peer->peer,
         .head = peer->head,
     };
@@ -173,7 +179,7 @@ hand_over(struct tws_acceptor *acceptor, size_t index,
         remove_peer(acceptor, index);
         return TWS_ACCEPTOR_IDLE;
     }
-    peer->opening.transport.fd = -1;
+    peer->opening.transport = (struct tws_transport){.fd = -1};
     remove_peer(acceptor, index);
     return TWS_ACCEPTOR_CONNECTED;
 }
@@ -203,7 +209,7 @@ advance_one(struct tws_acceptor *acceptor, size_t index, uint64_t now,
                                          sizeof(scratch), &head, &ignored);
     }
     /* `before`: later it was reported already. */
-    bool report = before == TWS_OPENING_READING && err->status != TWS_OK;
+    bool report = before <= TWS_OPENING_READING && err->status != TWS_OK;
     if (step == TWS_STEP_CONNECTED) {
         return hand_over(acceptor, index, accepted);
     }
@@ -265,16 +271,24 @@ add_peer(struct tws_acceptor *acceptor, int fd,
          const struct tws_address *address, uint64_t now,
          struct tws_error *err)
 {
+    const struct tws_acceptor_options *options = &acceptor->options;
     struct tws_transport transport;
+    enum tws_status status = TWS_OK;
     struct half_open *peer = calloc(1, sizeof(*peer));
     if (peer == NULL) {
         close(fd);
         return tws_error_nomem(err);
     }
     tws_transport_plain(&transport, fd);
-    enum tws_status status =
-        tws_opening_init(&peer->opening, &transport, TWS_SPAN(""), err);
+    if (options->tls != NULL) {
+        status = tws_tls_start(&transport, options->tls, NULL, NULL, err);
+    }
+    if (status == TWS_OK) {
+        status =
+            tws_opening_init(&peer->opening, &transport, TWS_SPAN(""), err);
+    }
     if (status != TWS_OK) {
+        peer->opening.transport = transport;
         free_half_open(peer);
         return status;
     }
@@ -304,6 +318,12 @@ take_connections(struct tws_acceptor *acceptor, uint64_t now,
         if (status != TWS_OK) {
             acceptor->listener_ready = false;
             return TWS_ACCEPTOR_FAILED;
+        }
+        if (acceptor->options.replace != NULL) {
+            fd = acceptor->options.replace(acceptor->options.context, fd);
+            if (fd < 0) {
+                continue;
+            }
         }
         bool full = acceptor->count == acceptor->options.half_open_max;
         if (full) {

@@ -6,6 +6,7 @@
 
 #include "net/opening.h"
 #include "net/socket.h"
+#include "net/tls.h"
 
 struct tws_acceptor;
 
@@ -19,6 +20,11 @@ struct tws_acceptor_options {
                              * no limit */
     uint64_t close_timeout; /* nanoseconds to linger after a refusal */
     size_t half_open_max;   /* the oldest goes where more come; at least 1 */
+    struct tws_tls_context *tls; /* retained; NULL: plain */
+    /* Puts another descriptor in the place of a new connection's, for which
+     * it takes over; -1: the connection is to go. NULL: it stays. */
+    int (*replace)(void *context, int fd);
+    void *context;
 };
 
 enum tws_acceptor_event {
@@ -31,13 +37,14 @@ enum tws_acceptor_event {
 
 /* A connection whose 101 is out. */
 struct tws_accepted {
-    int fd; /* owned by the caller, as all of it */
+    struct tws_transport transport; /* owned by the caller, as all of it */
     struct tws_address peer;
     struct tws_buffer head; /* the request's head, which is well-formed and
                              * allowed by the policy */
     struct tws_buffer rest; /* what came behind it */
 };
-void tws_accepted_release(struct tws_accepted *accepted); /* not the fd */
+/* But for the transport. */
+void tws_accepted_release(struct tws_accepted *accepted);
 
 /* Does not own `listener`, which is non-blocking. */
 enum tws_status tws_acceptor_new(int listener,

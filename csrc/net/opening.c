@@ -1,5 +1,7 @@
 #include "net/opening.h"
 
+#include "net/tls.h"
+
 /* Enough for what a client may have in flight when it is refused; more is
  * not worth our time, and the deadline bounds the rest. */
 enum { LINGER_MAX = 256 * 1024 };
@@ -9,7 +11,11 @@ tws_opening_init(struct tws_opening *opening,
                  const struct tws_transport *transport,
                  struct tws_span initial, struct tws_error *err)
 {
-    *opening = (struct tws_opening){.transport = *transport};
+    *opening = (struct tws_opening){
+        .transport = *transport,
+        .state = transport->tls == NULL ? TWS_OPENING_READING
+                                        : TWS_OPENING_SECURING,
+    };
     if (tws_buffer_append(&opening->in, initial.data, initial.length)
         != TWS_OK) {
         return tws_error_nomem(err);
@@ -117,15 +123,47 @@ linger(struct tws_opening *opening, uint8_t *scratch, size_t scratch_size,
 }
 
 static enum tws_opening_step
-broken_off(struct tws_error *err, enum tws_status status)
+broken_off(struct tws_error *err, enum tws_status status, const char *before)
 {
     if (status == TWS_EOF) {
-        (void)tws_error_refused(
-            err, 0,
-            "peer closed the connection before its request was "
-            "complete");
+        (void)tws_error_refused(err, 0,
+                                "peer closed the connection before its %s "
+                                "was complete",
+                                before);
     }
     return TWS_STEP_GONE;
+}
+
+/* Tells the peer what was wrong with what it sent. */
+static enum tws_opening_step
+refuse(struct tws_opening *opening, const struct tws_error *why)
+{
+    struct tws_error ignored;
+    if (tws_opening_refuse(opening, why->http_status, why->reason, false,
+                           &ignored)
+        != TWS_OK) {
+        return TWS_STEP_GONE;
+    }
+    return TWS_STEP_WRITE;
+}
+
+enum tws_opening_step
+tws_opening_secure(struct tws_opening *opening, struct tws_error *err)
+{
+    unsigned events = TWS_WAIT_READ;
+    enum tws_status status = tws_secure(&opening->transport, &events, err);
+    switch (status) {
+    case TWS_OK:
+        opening->state = TWS_OPENING_READING;
+        return TWS_STEP_READ;
+    case TWS_AGAIN:
+        return (events & TWS_WAIT_WRITE) != 0 ? TWS_STEP_WRITE : TWS_STEP_READ;
+    case TWS_REFUSED:
+        tws_tls_strip(&opening->transport);
+        return refuse(opening, err);
+    default:
+        return broken_off(err, status, "TLS handshake");
+    }
 }
 
 static enum tws_opening_step
@@ -142,17 +180,10 @@ advance_reading(struct tws_opening *opening,
         return TWS_STEP_REQUEST;
     case TWS_AGAIN:
         return TWS_STEP_READ;
-    case TWS_REFUSED: {
-        struct tws_error ignored;
-        if (tws_opening_refuse(opening, err->http_status, err->reason, false,
-                               &ignored)
-            != TWS_OK) {
-            return TWS_STEP_GONE;
-        }
-        return TWS_STEP_WRITE;
-    }
+    case TWS_REFUSED:
+        return refuse(opening, err);
     default:
-        return broken_off(err, status);
+        return broken_off(err, status, "request");
     }
 }
 
@@ -163,6 +194,12 @@ tws_opening_advance(struct tws_opening *opening,
                     struct tws_error *err)
 {
     enum tws_status status;
+    if (opening->state == TWS_OPENING_SECURING) {
+        enum tws_opening_step step = tws_opening_secure(opening, err);
+        if (opening->state == TWS_OPENING_SECURING) {
+            return step;
+        }
+    }
     if (opening->state == TWS_OPENING_READING) {
         enum tws_opening_step step =
             advance_reading(opening, limits, scratch, scratch_size, head, err);

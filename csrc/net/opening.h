@@ -1,7 +1,8 @@
-/* A connection whose opening handshake a server has not finished: reads the
- * request's head, has the owner decide, writes the answer, and where that is
- * a refusal makes sure that it arrives (RFC 6455 §4.2). Never blocks; the
- * owner waits for the descriptor and keeps the deadline. */
+/* A connection whose opening handshake a server has not finished: does the
+ * TLS handshake where it is encrypted, reads the request's head, has the owner
+ * decide, writes the answer, and where that is a refusal makes sure that it
+ * arrives (RFC 6455 §4.2). Never blocks; the owner waits for the descriptor
+ * and keeps the deadline. */
 #ifndef TWS_NET_OPENING_H
 #define TWS_NET_OPENING_H
 
@@ -12,6 +13,7 @@
 #include "protocol/http1.h"
 
 enum tws_opening_state {
+    TWS_OPENING_SECURING,  /* the TLS handshake */
     TWS_OPENING_READING,   /* the request's head */
     TWS_OPENING_DECIDING,  /* the owner is to accept or refuse */
     TWS_OPENING_ANSWERING, /* writing the answer */
@@ -19,9 +21,9 @@ enum tws_opening_state {
 };
 
 struct tws_opening {
-    struct tws_transport transport; /* the owner closes its descriptor */
-    struct tws_buffer in;           /* head so far, where it came in parts */
-    struct tws_buffer out;          /* answer not written yet */
+    struct tws_transport transport;
+    struct tws_buffer in;  /* head so far, where it came in parts */
+    struct tws_buffer out; /* answer not written yet */
     struct tws_http_scanner scanner;
     struct tws_input rest; /* what came behind the head; in `in` or the
                             * caller's scratch */
@@ -41,12 +43,21 @@ enum tws_opening_step {
                          * the peer broke off or a call failed */
 };
 
-/* `initial` bytes were read by somebody before; copied. */
+/* The transport moves here; its owner takes it back when the opening is over,
+ * and releases it. `initial` bytes were read by somebody before; copied. */
 enum tws_status tws_opening_init(struct tws_opening *opening,
                                  const struct tws_transport *transport,
                                  struct tws_span initial,
                                  struct tws_error *err);
 void tws_opening_release(struct tws_opening *opening);
+
+/* Only the TLS handshake, as far as it gets: it computes much, and needs
+ * nothing of the owner's. TWS_STEP_READ, TWS_STEP_WRITE or TWS_STEP_GONE;
+ * with the state TWS_OPENING_READING or TWS_OPENING_ANSWERING it is done, and
+ * tws_opening_advance() goes on at once. A peer that speaks plain HTTP is
+ * told so; *err then has the 400. */
+enum tws_opening_step tws_opening_secure(struct tws_opening *opening,
+                                         struct tws_error *err);
 
 /* Goes on as far as it gets. `scratch` is where bytes are read to; *head (of
  * TWS_STEP_REQUEST) and `rest` may borrow from it until the next call. A

@@ -10,6 +10,8 @@
 #include "python/server_type.h"
 #include "python/served_wait.h"
 
+enum { LARGE_SEND = 64 * 1024 }; /* bytes worth to give up the GIL for */
+
 PyObject *
 tws_served_new(struct tws_state *state, PyObject *server,
                const struct tws_address *peer, struct tws_span head,
@@ -97,8 +99,17 @@ queue(ConnectionObject *conn, PyObject *message, uint8_t opcode,
     if (((ServerObject *)conn->server)->tells_sent) {
         receipt = Py_NewRef(message);
     }
-    enum tws_status status = tws_client_send(conn->client, opcode, payload,
-                                             fragment, receipt, &err);
+    enum tws_status status;
+    if (payload.length >= LARGE_SEND && conn->client->transport.tls != NULL) {
+        Py_BEGIN_ALLOW_THREADS /* encrypting it takes its time */
+        status = tws_client_send(conn->client, opcode, payload, fragment,
+                                 receipt, &err);
+        Py_END_ALLOW_THREADS
+    }
+    else {
+        status = tws_client_send(conn->client, opcode, payload, fragment,
+                                 receipt, &err);
+    }
     if (status != TWS_OK) {
         Py_XDECREF(receipt);
     }
@@ -285,6 +296,7 @@ tws_served_sock(ConnectionObject *conn)
     WebsocketObject *ws = (WebsocketObject *)sock; /* closed, till below */
     ws->role = TWS_SERVER;
     ws->client = Py_NewRef((PyObject *)conn);
+    ws->bridge = Py_XNewRef(conn->bridge);
     if (fill_from_head(conn, ws) < 0) {
         Py_DECREF(sock);
         return NULL;
@@ -297,7 +309,8 @@ tws_served_sock(ConnectionObject *conn)
     }
     if (conn->close_message == NULL) {
         ws->phase = TWS_PHASE_SERVED;
-        ws->transport = conn->client->transport;
+        /* What it carries, encrypted or not, is the engine's. */
+        tws_transport_plain(&ws->transport, conn->client->transport.fd);
     }
     conn->sock = sock;
     return sock;
@@ -332,4 +345,27 @@ tws_served_break_off(WebsocketObject *ws)
     ConnectionObject *conn = (ConnectionObject *)ws->client;
     tws_client_break_off(conn->client, TWS_ENDED_BY_US,
                          "the program closed client.sock");
+}
+
+static struct tws_client *
+client_of(const WebsocketObject *ws)
+{
+    return ((const ConnectionObject *)ws->client)->client;
+}
+
+bool
+tws_served_tls_info(WebsocketObject *ws, struct tws_tls_info *info)
+{
+    struct tws_client *client = client_of(ws);
+    return client != NULL && tws_client_tls_info(client, info);
+}
+
+enum tws_status
+tws_served_peer_certificate(WebsocketObject *ws, uint8_t **der, size_t *length,
+                            struct tws_error *err)
+{
+    struct tws_client *client = client_of(ws);
+    return client == NULL
+               ? TWS_EOF
+               : tws_client_peer_certificate(client, der, length, err);
 }

@@ -91,6 +91,7 @@ connection_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(conn->sock);
     Py_VISIT(conn->server);
+    Py_VISIT(conn->bridge);
     Py_VISIT(conn->close_message);
     Py_VISIT(conn->send_hooks);
     Py_VISIT(conn->recv_hooks);
@@ -104,6 +105,7 @@ connection_clear(PyObject *self)
     ConnectionObject *conn = cast(self);
     Py_CLEAR(conn->sock);
     Py_CLEAR(conn->server);
+    Py_CLEAR(conn->bridge);
     Py_CLEAR(conn->close_message);
     Py_CLEAR(conn->send_hooks);
     Py_CLEAR(conn->recv_hooks);

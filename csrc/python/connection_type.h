@@ -42,6 +42,8 @@ typedef struct {
     PyObject *server;              /* strong; of a served client */
     PyObject *head;     /* strong; bytes of a served client's request head */
     PyObject *protocol; /* strong; str or None, of a served client */
+    PyObject *bridge;   /* strong; of a served client whose TLS is an
+                         * ssl.SSLContext's; else NULL */
     struct tws_address *peer; /* owned, as long as its length says */
     PyObject *close_message;  /* strong; once a served client is over */
     PyObject *send_hooks;     /* strong; tuple of callables, or NULL */

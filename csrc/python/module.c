@@ -6,6 +6,7 @@
 #include "python/message_type.h"
 #include "python/websocket_type.h"
 #include "python/server_type.h"
+#include "python/tls_context_type.h"
 #include "protocol/close_code.h"
 
 static int
@@ -37,7 +38,9 @@ add_types(PyObject *module, struct tws_state *s)
         || add_type(module, &tws_websocket_spec, NULL, &s->websocket_type) < 0
         || add_type(module, &tws_connection_spec, NULL, &s->connection_type)
                < 0
-        || add_type(module, &tws_server_spec, NULL, &s->server_type) < 0) {
+        || add_type(module, &tws_server_spec, NULL, &s->server_type) < 0
+        || add_type(module, &tws_tls_context_spec, NULL, &s->tls_context_type)
+               < 0) {
         return -1;
     }
     tws_message_types_finish(s);
@@ -139,7 +142,8 @@ module_exec(PyObject *module)
     X(close_message_type)                                                     \
     X(websocket_type)                                                         \
     X(connection_type)                                                        \
-    X(server_type)
+    X(server_type)                                                            \
+    X(tls_context_type)
 
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -187,14 +191,21 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
+static PyMethodDef module_methods[] = {
+    {"_parse_certificate", tws_parse_certificate, METH_O,
+     tws_parse_certificate_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 PyDoc_STRVAR(module_doc,
              "WebSocket types of twspy, in C. Private: use twspy.");
 
 struct PyModuleDef tws_module_def = {
-    PyModuleDef_HEAD_INIT,   .m_name = "twspy._twspy",
-    .m_doc = module_doc,     .m_size = sizeof(struct tws_state),
-    .m_slots = module_slots, .m_traverse = module_traverse,
-    .m_clear = module_clear, .m_free = module_free,
+    PyModuleDef_HEAD_INIT,         .m_name = "twspy._twspy",
+    .m_doc = module_doc,           .m_size = sizeof(struct tws_state),
+    .m_methods = module_methods,   .m_slots = module_slots,
+    .m_traverse = module_traverse, .m_clear = module_clear,
+    .m_free = module_free,
 };
 
 PyMODINIT_FUNC PyInit__twspy(void);

@@ -5,6 +5,8 @@
 
 #include "python/websocket_type.h"
 
+#include "net/tls.h"
+
 /* websocket.send(*frames), after the send hooks: queues the frames one behind
  * the other. -1 with an exception. */
 int tws_served_send(WebsocketObject *ws, PyObject *const *frames,
@@ -12,5 +14,11 @@ int tws_served_send(WebsocketObject *ws, PyObject *const *frames,
 
 /* websocket.close(): ends the client without a closing handshake. */
 void tws_served_break_off(WebsocketObject *ws);
+
+/* See engine/client.h. */
+bool tws_served_tls_info(WebsocketObject *ws, struct tws_tls_info *info);
+enum tws_status tws_served_peer_certificate(WebsocketObject *ws, uint8_t **der,
+                                            size_t *length,
+                                            struct tws_error *err);
 
 #endif /* TWS_PYTHON_SERVED_H */

@@ -7,6 +7,9 @@
 #include "python/head_objects.h"
 #include "python/message_type.h"
 #include "python/origin_notice.h"
+#include "python/websocket_parts.h"
+
+#include <unistd.h>
 
 static void *
 leave(void *context)
@@ -318,6 +321,58 @@ accept_paused(void *context, const struct tws_error *err)
                                   err->sys_errno, err->reason));
 }
 
+/* Where TLS is an ssl.SSLContext's, it happens in a bridge: the engine sees
+ * what comes out of it. */
+static int
+replace(void *context, int fd)
+{
+    ServerObject *server = server_of(context);
+    if (server->ssl_context == NULL) {
+        return fd;
+    }
+    PyObject *number = NULL;
+    PyObject *bridged =
+        tws_bridge_start(server->state, server->ssl_context, &fd, TWS_SERVER,
+                         NULL, server->options->open_timeout);
+    number = bridged == NULL ? NULL : PyLong_FromLong(fd);
+    if (number == NULL
+        || PyDict_SetItem(server->bridges, number, bridged) < 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        fd = -1;
+        tws_server_handler_failed(server, Py_None);
+    }
+    Py_XDECREF(number);
+    Py_XDECREF(bridged);
+    return fd;
+}
+
+/* The client's own bridge; -1 with an exception. */
+static int
+take_bridge(ServerObject *server, struct tws_handshake *handshake,
+            ConnectionObject *client)
+{
+    if (server->bridges == NULL) {
+        return 0;
+    }
+    PyObject *number = PyLong_FromLong(tws_handshake_fd(handshake));
+    if (number == NULL) {
+        return -1;
+    }
+    int result = 0;
+    PyObject *bridged = PyDict_GetItemWithError(server->bridges, number);
+    if (bridged != NULL) {
+        client->bridge = Py_NewRef(bridged);
+        result = PyDict_DelItem(server->bridges, number);
+    }
+    else if (PyErr_Occurred() != NULL) {
+        result = -1;
+    }
+    Py_DECREF(number);
+    return result;
+}
+
 /* The str among options->protocols that the handshake chose, or None. */
 static PyObject *
 chosen_protocol(ServerObject *server, struct tws_span protocol)
@@ -347,6 +402,10 @@ accept_upgrade(ServerObject *server, struct tws_handshake *handshake,
         tws_handshake_head(handshake, head),
         chosen_protocol(server, request->protocol));
     if (client == NULL) {
+        return -1;
+    }
+    if (take_bridge(server, handshake, (ConnectionObject *)client) < 0) {
+        Py_DECREF(client);
         return -1;
     }
     if (tws_handshake_accept(handshake, request, client, &err) != TWS_OK) {
@@ -458,6 +517,7 @@ tws_server_fill_handlers(struct tws_loop *loop, struct tws_handlers *handlers)
         .enter = enter,
         .spawn = spawn,
         .exhausted = exhausted,
+        .replace = replace,
         .request = on_request,
         .refused = refused,
         .discard = discard,

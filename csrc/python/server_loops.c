@@ -3,6 +3,7 @@
 #include "python/server_type.h"
 
 #include "python/errors.h"
+#include "python/tls_context_type.h"
 
 #include <limits.h>
 
@@ -178,6 +179,33 @@ tws_server_listen(PyObject *self, PyObject *args)
     server->loop_count = (unsigned)PyTuple_GET_SIZE(sockets);
     server->runner = Py_NewRef(runner);
     server->tells_sent = tells_sent != 0;
+    Py_RETURN_NONE;
+}
+
+const char tws_server_tls_doc[] =
+    "_loop_tls($self, context, /)\n"
+    "--\n"
+    "\n"
+    "Encrypt the connections that come from now on with a _TLSContext or an\n"
+    "ssl.SSLContext. After _loop_listen().";
+
+PyObject *
+tws_server_tls(PyObject *self, PyObject *context)
+{
+    ServerObject *server = (ServerObject *)self;
+    struct tws_tls_context *native =
+        tws_tls_context_in(server->state, context);
+    if (native == NULL && server->bridges == NULL) {
+        server->bridges = PyDict_New();
+        if (server->bridges == NULL) {
+            return NULL;
+        }
+    }
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        tws_server_set_tls(server->loops[i].core, native);
+    }
+    PyObject *bridged = native == NULL ? Py_NewRef(context) : NULL;
+    Py_XSETREF(server->ssl_context, bridged);
     Py_RETURN_NONE;
 }
 

@@ -51,6 +51,8 @@ server_traverse(PyObject *self, visitproc visit, void *arg)
     ServerObject *server = cast(self);
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(server->runner);
+    Py_VISIT(server->ssl_context);
+    Py_VISIT(server->bridges);
     Py_VISIT(server->onclose);
     Py_VISIT(server->exit);
     Py_VISIT(server->dict);
@@ -62,6 +64,8 @@ server_clear(PyObject *self)
 {
     ServerObject *server = cast(self);
     Py_CLEAR(server->runner);
+    Py_CLEAR(server->ssl_context);
+    Py_CLEAR(server->bridges);
     Py_CLEAR(server->onclose);
     Py_CLEAR(server->exit);
     Py_CLEAR(server->dict);
@@ -178,6 +182,7 @@ static PyMethodDef server_methods[] = {
      METH_VARARGS | METH_KEYWORDS, tws_server_broadcast_doc},
     {"stats", tws_server_stats_object, METH_NOARGS, tws_server_stats_doc},
     {"_loop_listen", tws_server_listen, METH_VARARGS, tws_server_listen_doc},
+    {"_loop_tls", tws_server_tls, METH_O, tws_server_tls_doc},
     {"_loop_work", tws_server_work_loop, METH_O, tws_server_work_doc},
     {"_loop_exit", server_exit, METH_NOARGS, exit_doc},
     {"_loop_stop", server_stop, METH_VARARGS, stop_doc},

@@ -27,6 +27,11 @@ typedef struct tws_server_object {
     _Atomic size_t places;           /* that clients of all loops have taken */
     PyObject *runner;                /* strong; of twspy/_runner.py */
     uint64_t patience;               /* nanoseconds a stop waits for clients */
+    PyObject *ssl_context;           /* strong; ssl.SSLContext, or NULL */
+    PyObject *bridges;               /* strong; of that: dict of the bridges of
+                                      * connections that are no clients yet, by
+                                      * descriptor; an old one goes when its number comes
+                                      * again */
     PyObject *onclose; /* strong; callable whose signature was looked at */
     bool onclose_takes_message; /* what that found */
     bool tells_sent;            /* onsent() is to be called */
@@ -57,6 +62,8 @@ extern const char tws_server_work_doc[];
 PyObject *tws_server_work_loop(PyObject *self, PyObject *number);
 /* False: __init__() was not called, RuntimeError is set. */
 bool tws_server_is_ready(const ServerObject *server);
+extern const char tws_server_tls_doc[];
+PyObject *tws_server_tls(PyObject *self, PyObject *context);
 /* Frees those of an array; NULL: there are none. */
 void tws_server_free_loops(struct tws_loop *loops, unsigned count);
 /* The engine's tws_server_stop() for each. */

@@ -24,7 +24,9 @@
     X(stopping)                                                               \
     X(ended)                                                                  \
     X(loads)                                                                  \
-    X(code)
+    X(code)                                                                   \
+    X(context_for)                                                            \
+    X(server_hostname)
 
 /* Classes and functions defined in Python, by the module they come from. */
 #define TWS_IMPORTS(X)                                                        \
@@ -47,7 +49,10 @@
     X("twspy._support", log_refused)                                          \
     X("twspy._support", log_foreign_origin)                                   \
     X("twspy._support", log_unhandled)                                        \
-    X("twspy._support", takes_close_message)
+    X("twspy._support", takes_close_message)                                  \
+    X("twspy._tls", SSLSettings)                                              \
+    X("twspy._tls", read_certificate)                                         \
+    X("twspy._tls", start_bridge)
 
 struct tws_state {
     PyTypeObject *frame_type;
@@ -59,6 +64,7 @@ struct tws_state {
     PyTypeObject *websocket_type;
     PyTypeObject *connection_type;
     PyTypeObject *server_type;
+    PyTypeObject *tls_context_type;
 
     struct tws_mask_pool *mask_pool; /* owned */
 

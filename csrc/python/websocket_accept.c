@@ -6,6 +6,7 @@
 #include "python/errors.h"
 #include "python/head_objects.h"
 #include "python/origin_notice.h"
+#include "python/tls_context_type.h"
 #include "python/websocket_handshake.h"
 #include "loop/timers.h"
 #include "net/acceptor.h"
@@ -18,11 +19,61 @@ enum {
     REFUSALS_A_TURN = 256, /* then signals and the deadline have theirs */
 };
 
+/* Puts a bridge over a connection that was accepted: TLS by way of an
+ * ssl.SSLContext. */
+static int
+replace(void *context, int fd)
+{
+    WebsocketObject *ws = context;
+    PyObject *tls = tws_websocket_ssl_context(ws, ws->ssl, TWS_SERVER);
+    PyObject *bridged = NULL;
+    PyObject *number = NULL;
+    if (tls == NULL) {
+        close(fd);
+        fd = -1;
+        goto done;
+    }
+    bridged = tws_bridge_start(ws->state, tls, &fd, TWS_SERVER, NULL,
+                               ws->options->open_timeout);
+    number = bridged == NULL ? NULL : PyLong_FromLong(fd);
+    if (number == NULL || PyDict_SetItem(ws->bridges, number, bridged) < 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        fd = -1;
+    }
+done:
+    if (fd < 0) {
+        PyErr_WriteUnraisable((PyObject *)ws);
+    }
+    Py_XDECREF(number);
+    Py_XDECREF(bridged);
+    Py_XDECREF(tls);
+    return fd;
+}
+
+/* -1 with an exception. */
+static int
+prepare_tls(WebsocketObject *ws, PyObject *context,
+            struct tws_acceptor_options *settings)
+{
+    settings->tls = tws_tls_context_in(ws->state, context);
+    if (settings->tls != NULL) {
+        return 0;
+    }
+    ws->bridges = PyDict_New();
+    settings->replace = replace;
+    settings->context = ws;
+    return ws->bridges == NULL ? -1 : 0;
+}
+
 static int
 prepare_acceptor(WebsocketObject *ws)
 {
     const struct tws_options *options = ws->options;
     struct tws_error err;
+    PyObject *context = NULL;
+    int result = -1;
     struct tws_acceptor_options settings = {
         .http = options->http,
         .policy = options->policy,
@@ -32,13 +83,24 @@ prepare_acceptor(WebsocketObject *ws)
         .close_timeout = options->close_timeout,
         .half_open_max = HALF_OPEN_MAX,
     };
-    if (ws->acceptor == NULL
-        && tws_acceptor_new(ws->transport.fd, &settings, &ws->acceptor, &err)
-               != TWS_OK) {
-        (void)tws_raise(ws->state, &err);
-        return -1;
+    if (ws->acceptor != NULL) {
+        return 0;
     }
-    return 0;
+    if (ws->ssl != NULL) {
+        context = tws_websocket_ssl_context(ws, ws->ssl, TWS_SERVER);
+        if (context == NULL || prepare_tls(ws, context, &settings) < 0) {
+            goto done;
+        }
+    }
+    if (tws_acceptor_new(ws->transport.fd, &settings, &ws->acceptor, &err)
+        != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+        goto done;
+    }
+    result = 0;
+done:
+    Py_XDECREF(context);
+    return result;
 }
 
 /* Nobody is told but the log: a server lives on. */
@@ -86,19 +148,28 @@ make_client(WebsocketObject *listener, struct tws_accepted *accepted)
 {
     int family = 0;
     int proto = 0;
+    int fd = accepted->transport.fd;
     socklen_t size = sizeof(int);
     PyObject *result = NULL;
     WebsocketObject *client = (WebsocketObject *)tws_websocket_new_bare(
         listener->state, Py_TYPE(listener), listener->options);
     if (client == NULL) {
-        close(accepted->fd);
+        tws_transport_release(&accepted->transport);
+        close(fd);
         goto done;
     }
     /* Cannot fail on a descriptor that was just accepted. */
-    (void)getsockopt(accepted->fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
-    (void)getsockopt(accepted->fd, SOL_SOCKET, SO_PROTOCOL, &proto, &size);
-    if (tws_websocket_adopt(client, accepted->fd, family, SOCK_STREAM, proto)
-        < 0) {
+    (void)getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
+    (void)getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &size);
+    if (tws_websocket_adopt(client, fd, family, SOCK_STREAM, proto) < 0) {
+        tws_transport_release(&accepted->transport);
+        goto done;
+    }
+    client->transport = accepted->transport; /* encrypted, or as it was */
+    client->ssl = Py_XNewRef(listener->ssl);
+    if (listener->bridges != NULL
+        && tws_bridge_attach(client, listener->bridges, fd) < 0) {
+        tws_websocket_close(client);
         goto done;
     }
     client->remote_address = tws_address_object(&accepted->peer);
@@ -159,6 +230,23 @@ wait_for_peers(WebsocketObject *ws, const struct tws_deadline *deadline,
     return 0;
 }
 
+/* TLS handshakes compute for milliseconds, which others can use. */
+static enum tws_acceptor_event
+advance(WebsocketObject *ws, struct tws_accepted *accepted,
+        struct tws_address *peer, struct tws_error *err)
+{
+    enum tws_acceptor_event event;
+    if (ws->ssl == NULL || ws->bridges != NULL) {
+        return tws_acceptor_advance(ws->acceptor, tws_clock_now(), accepted,
+                                    peer, err);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    event = tws_acceptor_advance(ws->acceptor, tws_clock_now(), accepted, peer,
+                                 err);
+    Py_END_ALLOW_THREADS
+    return event;
+}
+
 static PyObject *
 accept_one(WebsocketObject *ws, const struct tws_deadline *deadline)
 {
@@ -171,8 +259,7 @@ accept_one(WebsocketObject *ws, const struct tws_deadline *deadline)
         return NULL;
     }
     for (;;) {
-        switch (tws_acceptor_advance(ws->acceptor, tws_clock_now(), &accepted,
-                                     &peer, &err)) {
+        switch (advance(ws, &accepted, &peer, &err)) {
         case TWS_ACCEPTOR_CONNECTED:
             return make_client(ws, &accepted);
         case TWS_ACCEPTOR_REFUSED:

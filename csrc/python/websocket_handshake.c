@@ -202,6 +202,13 @@ begin_answering(WebsocketObject *ws, struct tws_span initial)
     return 0;
 }
 
+/* Where the peer turns out to speak plain HTTP, encryption is gone. */
+static void
+take_transport(WebsocketObject *ws)
+{
+    ws->transport = ws->answering->opening.transport;
+}
+
 /* Accepts or refuses. -1 with an exception that the peer is not to blame
  * for. */
 static int
@@ -255,10 +262,20 @@ answer_step(WebsocketObject *ws, struct tws_deadline *deadline)
     struct tws_http_head head;
     uint8_t scratch[SCRATCH_SIZE];
     unsigned events = TWS_WAIT_READ;
+    enum tws_opening_step step = TWS_STEP_READ;
     int result;
 
-    switch (tws_opening_advance(opening, &ws->options->http, scratch,
-                                sizeof(scratch), &head, &err)) {
+    if (opening->state == TWS_OPENING_SECURING) {
+        Py_BEGIN_ALLOW_THREADS /* it computes for milliseconds */
+        step = tws_opening_secure(opening, &err);
+        Py_END_ALLOW_THREADS
+        take_transport(ws);
+    }
+    if (opening->state != TWS_OPENING_SECURING) {
+        step = tws_opening_advance(opening, &ws->options->http, scratch,
+                                   sizeof(scratch), &head, &err);
+    }
+    switch (step) {
     case TWS_STEP_REQUEST:
         return decide(ws, &head);
     case TWS_STEP_CONNECTED: {
@@ -299,12 +316,28 @@ answer_step(WebsocketObject *ws, struct tws_deadline *deadline)
     return -1;
 }
 
+int
+tws_handshake_check_initial(const WebsocketObject *ws, struct tws_span initial)
+{
+    if (ws->ssl != NULL && initial.length > 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "initial has %zu bytes, but the connection is to be "
+                     "encrypted: leave them in the socket",
+                     initial.length);
+        return -1;
+    }
+    return 0;
+}
+
 static int
 as_server(WebsocketObject *ws, struct tws_span initial)
 {
     bool begins = ws->answering == NULL;
     struct tws_deadline deadline = tws_handshake_deadline(ws, begins);
-    if (begins && begin_answering(ws, initial) < 0) {
+    if (begins
+        && (tws_handshake_check_initial(ws, initial) < 0
+            || tws_websocket_start_tls(ws, TWS_SERVER, NULL) < 0
+            || begin_answering(ws, initial) < 0)) {
         return -1;
     }
     ws->phase = TWS_PHASE_CONNECTING;

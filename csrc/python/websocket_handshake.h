@@ -37,6 +37,10 @@ int tws_handshake_wait(WebsocketObject *ws, int fd, unsigned events,
 int tws_handshake_as_client(WebsocketObject *ws, PyObject *host,
                             struct tws_span initial);
 
+/* Bytes that were read before can't be decrypted. -1 with ValueError. */
+int tws_handshake_check_initial(const WebsocketObject *ws,
+                                struct tws_span initial);
+
 /* Frees what only a handshake needs. */
 void tws_handshake_forget(WebsocketObject *ws);
 

@@ -91,7 +91,11 @@ release_descriptor(WebsocketObject *ws)
     tws_buffer_release(&ws->partial);
     tws_buffer_release(&ws->out);
     tws_buffer_release(&ws->control);
-    ws->transport.fd = -1;
+    tws_transport_release(&ws->transport);
+    if (ws->names_fd >= 0) {
+        close(ws->names_fd);
+        ws->names_fd = -1;
+    }
     if (ws->socket != NULL) {
         PyObject *result = PyObject_CallMethod(ws->socket, "close", NULL);
         if (result == NULL) {
@@ -146,6 +150,10 @@ tws_websocket_close(WebsocketObject *ws)
         return;
     }
     (void)tws_websocket_write_on(ws); /* a frame that send() has taken */
+    if (ws->transport.tls != NULL) {
+        /* Or else the peer takes it for an attack (RFC 8446 §6.1). */
+        ws->transport.ops->end_writing(&ws->transport);
+    }
     release_descriptor(ws);
 }
 
@@ -441,6 +449,12 @@ tws_websocket_detach_method(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     if (ws->phase == TWS_PHASE_CLOSED) {
         return PyLong_FromLong(-1);
+    }
+    if (ws->transport.tls != NULL || ws->bridge != NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "detach() would lose the encryption: the keys of TLS "
+                        "can't leave the websocket");
+        return NULL;
     }
     if (begin_detach(ws) < 0) {
         return NULL;

@@ -96,6 +96,7 @@ PyObject *tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks,
     X(setsockopt)
 #define TWS_WEBSOCKET_KEYWORDS(X)                                             \
     X(add_hook)                                                               \
+    X(enable_ssl)                                                             \
     X(handshake)                                                              \
     X(listen)
 
@@ -115,6 +116,40 @@ TWS_WEBSOCKET_KEYWORDS(X)
 extern const char tws_websocket_send_doc[];
 PyObject *tws_websocket_send_method(PyObject *self, PyObject *const *args,
                                     Py_ssize_t count);
+
+/* websocket_tls.c ------------------------------------------------------- */
+
+/* The context of enable_ssl()'s settings for one side: a _TLSContext or an
+ * ssl.SSLContext. New reference, or NULL with an exception. */
+PyObject *tws_websocket_ssl_context(const WebsocketObject *ws, PyObject *ssl,
+                                    enum tws_role role);
+/* The name that the settings give; leaves *host alone where they give none.
+ * -1 with an exception. */
+int tws_websocket_server_hostname(const WebsocketObject *ws, char *host,
+                                  size_t size);
+/* Puts a bridge over the connected descriptor *fd, which it takes over;
+ * *fd becomes the one that carries what is decrypted, or -1. */
+PyObject *tws_bridge_start(struct tws_state *state, PyObject *context, int *fd,
+                           enum tws_role role, const char *host,
+                           uint64_t open_timeout);
+
+/* Takes the bridge of `fd` out of a dict of them: it is ws's now. -1 with an
+ * exception. */
+int tws_bridge_attach(WebsocketObject *ws, PyObject *bridges, int fd);
+/* The same for one that is known. */
+int tws_bridge_keep(WebsocketObject *ws, PyObject *bridged);
+
+/* Encrypts a connected websocket for the handshake that follows, where
+ * enable_ssl() was called. `host` as in tws_tls_start(), of a client. -1 with
+ * an exception. */
+int tws_websocket_start_tls(WebsocketObject *ws, enum tws_role role,
+                            const char *host);
+
+PyObject *tws_websocket_secure_get(PyObject *self, void *closure);
+PyObject *tws_websocket_cipher_get(PyObject *self, void *closure);
+PyObject *tws_websocket_version_get(PyObject *self, void *closure);
+PyObject *tws_websocket_alpn_get(PyObject *self, void *closure);
+PyObject *tws_websocket_peer_certificate_get(PyObject *self, void *closure);
 
 /* family, type and proto; `closure` is the name of the attribute. */
 PyObject *tws_websocket_kind_get(PyObject *self, void *closure);

@@ -68,18 +68,32 @@ wait_for_bytes(WebsocketObject *ws, const struct tws_deadline *deadline)
     }
 }
 
+/* Decrypting takes time that others can use. */
+static enum tws_status
+read_into(WebsocketObject *ws, uint8_t *room, size_t size, size_t *got,
+          struct tws_error *err)
+{
+    enum tws_status status;
+    if (ws->transport.tls == NULL) {
+        return tws_read(&ws->transport, room, size, got, err);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    status = tws_read(&ws->transport, room, size, got, err);
+    Py_END_ALLOW_THREADS
+    return status;
+}
+
 static enum tws_status
 read_some(WebsocketObject *ws, uint8_t *room, size_t size, size_t *got,
           struct tws_error *err)
 {
     if (room != NULL) {
-        return tws_read(&ws->transport, room, size, got, err);
+        return read_into(ws, room, size, got, err);
     }
     /* By way of the stack, so that an idle websocket holds no more memory
      * than the bytes it has not yet parsed. */
     uint8_t scratch[SCRATCH_SIZE];
-    enum tws_status status =
-        tws_read(&ws->transport, scratch, sizeof(scratch), got, err);
+    enum tws_status status = read_into(ws, scratch, sizeof(scratch), got, err);
     if (status == TWS_OK
         && tws_buffer_append(&ws->in, scratch, *got) != TWS_OK) {
         return tws_error_nomem(err);

@@ -12,23 +12,32 @@
 
 #define UNCLOSED (~TWS_PHASES(TWS_PHASE_CLOSED))
 
-/* Calls a method of the inner socket. The client of a server has none; a
- * duplicate of its descriptor stands in for a moment. `args` is stolen. */
+/* The descriptor of the peer's own socket. */
+static int
+names_fd(const WebsocketObject *ws)
+{
+    return ws->names_fd >= 0 ? ws->names_fd : ws->transport.fd;
+}
+
+/* Calls a method of the peer's socket. Where no socket.socket has it, as with
+ * the client of a server, a duplicate of the descriptor stands in for a
+ * moment. `args` is stolen. */
 static PyObject *
 delegate(WebsocketObject *ws, const char *name, PyObject *args)
 {
     PyObject *result = NULL;
     PyObject *sock = NULL;
     PyObject *method = NULL;
+    bool own = ws->socket != NULL && ws->names_fd < 0;
     if (args == NULL || tws_websocket_enter(ws) < 0) {
         Py_XDECREF(args);
         return NULL;
     }
-    if (ws->socket != NULL) {
+    if (own) {
         sock = Py_NewRef(ws->socket);
     }
     else {
-        int fd = fcntl(ws->transport.fd, F_DUPFD_CLOEXEC, 0);
+        int fd = fcntl(names_fd(ws), F_DUPFD_CLOEXEC, 0);
         if (fd < 0) {
             PyErr_SetFromErrno(PyExc_OSError);
             goto done;
@@ -44,7 +53,7 @@ delegate(WebsocketObject *ws, const char *name, PyObject *args)
     if (method != NULL) {
         result = PyObject_CallObject(method, args);
     }
-    if (ws->socket == NULL) {
+    if (!own) {
         PyObject *pending = PyErr_GetRaisedException();
         Py_XDECREF(PyObject_CallMethod(sock, "close", NULL));
         PyErr_Clear();
@@ -166,7 +175,7 @@ tws_websocket_getpeername_method(PyObject *self, PyObject *Py_UNUSED(ignored))
         || tws_websocket_enter(ws) < 0) {
         return NULL;
     }
-    int result = tws_address_of_peer(ws->transport.fd, &address);
+    int result = tws_address_of_peer(names_fd(ws), &address);
     tws_websocket_leave(ws);
     return result < 0 ? NULL : tws_address_object(&address);
 }
@@ -184,7 +193,7 @@ tws_websocket_getsockname_method(PyObject *self, PyObject *Py_UNUSED(ignored))
         || tws_websocket_enter(ws) < 0) {
         return NULL;
     }
-    int result = tws_address_of_socket(ws->transport.fd, &address);
+    int result = tws_address_of_socket(names_fd(ws), &address);
     tws_websocket_leave(ws);
     return result < 0 ? NULL : tws_address_object(&address);
 }
@@ -238,7 +247,31 @@ const char tws_websocket_shutdown_doc[] =
     PyDoc_STR("shutdown($self, how, /)\n--\n\n"
               "Shut down the receiving half, the sending half, or both:\n"
               "socket.SHUT_RD, SHUT_WR, SHUT_RDWR.\n\n"
-              "Sends no Close frame. Raises OSError where there is no peer.");
+              "Sends no Close frame; where the connection is encrypted, it\n"
+              "ends the sending half as TLS does (RFC 8446 section 6.1).\n"
+              "Raises OSError where there is no peer.");
+
+/* Below the encryption it would look like an attack. */
+static PyObject *
+shut_encrypted(WebsocketObject *ws, PyObject *object)
+{
+    long how = PyLong_AsLong(object);
+    if (how == -1 && PyErr_Occurred() != NULL) {
+        return NULL;
+    }
+    if (tws_websocket_enter(ws) < 0) {
+        return NULL;
+    }
+    if (how != SHUT_RD) {
+        tws_websocket_end_writing(ws);
+    }
+    int result = how == SHUT_WR ? 0 : shutdown(ws->transport.fd, (int)how);
+    if (result < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    tws_websocket_leave(ws);
+    return result < 0 ? NULL : Py_NewRef(Py_None);
+}
 
 PyObject *
 tws_websocket_shutdown_method(PyObject *self, PyObject *how)
@@ -246,6 +279,9 @@ tws_websocket_shutdown_method(PyObject *self, PyObject *how)
     WebsocketObject *ws = tws_websocket_of(self);
     if (tws_websocket_check(ws, UNCLOSED, "shutdown()") < 0) {
         return NULL;
+    }
+    if (ws->transport.tls != NULL || ws->bridge != NULL) {
+        return shut_encrypted(ws, how);
     }
     return delegate(ws, "shutdown", PyTuple_Pack(1, how));
 }
@@ -255,7 +291,7 @@ tws_websocket_kind_get(PyObject *self, void *closure)
 {
     WebsocketObject *ws = tws_websocket_of(self);
     const char *name = closure;
-    if (ws->socket != NULL) {
+    if (ws->socket != NULL && ws->names_fd < 0) {
         return PyObject_GetAttrString(ws->socket, name);
     }
     if (tws_websocket_check(ws, UNCLOSED, name) < 0) {

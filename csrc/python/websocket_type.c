@@ -19,6 +19,7 @@ tws_websocket_new_bare(struct tws_state *state, PyTypeObject *type,
     }
     ws->state = state;
     ws->transport.fd = -1;
+    ws->names_fd = -1;
     ws->phase = TWS_PHASE_CLOSED;
     ws->timeout = UINT64_MAX;
     atomic_init(&ws->reading, false);
@@ -104,6 +105,9 @@ websocket_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(ws->response);
     Py_VISIT(ws->remote_address);
     Py_VISIT(ws->client);
+    Py_VISIT(ws->ssl);
+    Py_VISIT(ws->bridge);
+    Py_VISIT(ws->bridges);
     Py_VISIT(ws->dict);
     return 0;
 }
@@ -122,6 +126,9 @@ websocket_clear(PyObject *self)
     Py_CLEAR(ws->response);
     Py_CLEAR(ws->remote_address);
     Py_CLEAR(ws->client);
+    Py_CLEAR(ws->ssl);
+    Py_CLEAR(ws->bridge);
+    Py_CLEAR(ws->bridges);
     Py_CLEAR(ws->dict);
     return 0;
 }
@@ -292,12 +299,6 @@ extensions_get(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
     return PyTuple_New(0);
 }
 
-static PyObject *
-secure_get(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
-{
-    return Py_NewRef(Py_False);
-}
-
 #define AGREED(name, doc)                                                     \
     {                                                                         \
 #name, agreed_get, NULL, PyDoc_STR(doc),                              \
@@ -328,8 +329,23 @@ static PyGetSetDef websocket_getset[] = {
     AGREED(request, "The handshake's Request, None before it."),
     AGREED(response,
            "The server's Response to a client's handshake, else None."),
-    {"secure", secure_get, NULL,
-     PyDoc_STR("True where the connection is encrypted (TLS)."), NULL},
+    {"secure", tws_websocket_secure_get, NULL,
+     PyDoc_STR("True where the connection is, or will be, encrypted (TLS)."),
+     NULL},
+    {"cipher", tws_websocket_cipher_get, NULL,
+     PyDoc_STR("(name, TLS version, bits of the key) of an open encrypted "
+               "connection, else None."),
+     NULL},
+    {"version", tws_websocket_version_get, NULL,
+     PyDoc_STR("'TLSv1.2' or 'TLSv1.3' of an open encrypted connection, else "
+               "None."),
+     NULL},
+    {"alpn_protocol", tws_websocket_alpn_get, NULL,
+     PyDoc_STR("What ALPN has agreed on (RFC 7301), or None."), NULL},
+    {"peer_certificate", tws_websocket_peer_certificate_get, NULL,
+     PyDoc_STR("The peer's Certificate on an open encrypted connection, None "
+               "where it has none."),
+     NULL},
     OPTION(protocols, "The subprotocols that were given, a tuple of str."),
     OPTION(origin, "What a client's Origin field says, or None."),
     OPTION(trusted_origins,

@@ -85,7 +85,13 @@ typedef struct {
                                       * taken away under `guard` */
     struct tws_answering *answering; /* owned; a handshake(server=True) */
     uint64_t open_deadline;          /* of those two */
-    PyObject *client; /* strong; the Connection of a served one, or NULL */
+    PyObject *client;  /* strong; the Connection of a served one, or NULL */
+    PyObject *ssl;     /* strong; SSLSettings of enable_ssl(), or NULL */
+    PyObject *bridge;  /* strong; the TLS of an ssl.SSLContext, or NULL */
+    PyObject *bridges; /* strong; of a listener with such: dict of those of
+                        * half-open peers by descriptor */
+    int names_fd;      /* owned; where `bridge` is, the peer's own socket: what
+                        * names and options are of; else -1 */
     PyObject *dict;
     PyObject *weakrefs;
 } WebsocketObject;

@@ -176,7 +176,7 @@ write_some(WebsocketObject *ws, const struct remaining *left, size_t *written,
            struct tws_error *err)
 {
     enum tws_status status;
-    if (left->length < LARGE_WRITE) {
+    if (left->length < LARGE_WRITE && ws->transport.tls == NULL) {
         return tws_writev(&ws->transport, &left->parts[left->first],
                           left->count - left->first, written, err);
     }

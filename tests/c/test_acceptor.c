@@ -137,8 +137,8 @@ TEST(hands_over_what_is_connected)
     CHECK(is_from(&f.accepted.peer, fd));
     check_answer(fd, "HTTP/1.1 101 Switching Protocols\r\n");
     CHECK_INT(tws_acceptor_half_open(f.acceptor), 0);
-    CHECK_INT(write(f.accepted.fd, "x", 1), 1);
-    close(f.accepted.fd);
+    CHECK_INT(write(f.accepted.transport.fd, "x", 1), 1);
+    close(f.accepted.transport.fd);
     tws_accepted_release(&f.accepted);
     close(fd);
     close_fixture(&f);
@@ -160,7 +160,7 @@ TEST(head_in_pieces)
     CHECK_BYTES(tws_buffer_data(&f.accepted.head),
                 tws_buffer_length(&f.accepted.head), REQUEST);
     CHECK_INT(tws_buffer_length(&f.accepted.rest), 0);
-    close(f.accepted.fd);
+    close(f.accepted.transport.fd);
     tws_accepted_release(&f.accepted);
     close(fd);
     close_fixture(&f);
@@ -261,7 +261,7 @@ TEST(oldest_makes_room)
               (long long)strlen(REQUEST) - 3);
     CHECK_INT(run(&f), TWS_ACCEPTOR_CONNECTED);
     CHECK(is_from(&f.accepted.peer, fds[3]));
-    close(f.accepted.fd);
+    close(f.accepted.transport.fd);
     tws_accepted_release(&f.accepted);
     for (size_t i = 0; i < 5; i++) {
         close(fds[i]);
@@ -282,7 +282,7 @@ TEST(many_are_ready_at_once)
     for (int event = run(&f); event != TWS_ACCEPTOR_IDLE; event = run(&f)) {
         if (event == TWS_ACCEPTOR_CONNECTED) {
             connected++;
-            close(f.accepted.fd);
+            close(f.accepted.transport.fd);
             tws_accepted_release(&f.accepted);
         }
         refused += event == TWS_ACCEPTOR_REFUSED;
@@ -313,7 +313,7 @@ TEST(system_that_can_not_accept)
     /* Another one, as valgrind's accept() loses the first. */
     int other = dial(&f, REQUEST);
     CHECK_INT(run(&f), TWS_ACCEPTOR_CONNECTED);
-    close(f.accepted.fd);
+    close(f.accepted.transport.fd);
     tws_accepted_release(&f.accepted);
     close(fd);
     close(other);

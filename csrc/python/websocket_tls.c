@@ -1,0 +1,361 @@
+/* TLS of a websocket: enable_ssl(), and what a connection tells of it. */
+#include "python/websocket_parts.h"
+
+#include "python/errors.h"
+#include "python/served.h"
+#include "python/tls_context_type.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+const char tws_websocket_enable_ssl_doc[] = PyDoc_STR(
+    "enable_ssl($self, /, context=None, **ssl_args)\n--\n\n"
+    "Encrypt the connection with TLS; to be called before connect(),\n"
+    "listen() or handshake().\n\n"
+    "context              an ssl.SSLContext, used through Python's ssl\n"
+    "                     module: slower than TLS by twspy itself. Beside it\n"
+    "                     only server_hostname may be given\n"
+    "certfile, keyfile    PEM files: own certificate with its chain, and its\n"
+    "                     key, which may be in certfile. A listener needs\n"
+    "                     them, a client only where it is asked for them\n"
+    "password             of the key: str, bytes, or a function that returns\n"
+    "                     it\n"
+    "cafile, capath       PEM file or directory of trusted authorities; with\n"
+    "                     neither those of the system\n"
+    "ciphers              of TLS 1.2, as OpenSSL's cipher lists\n"
+    "minimum_version      ssl.TLSVersion.TLSv1_2 (default) or TLSv1_3\n"
+    "alpn                 protocols for ALPN, an iterable of str\n"
+    "server_hostname      of a client: the name or address that the server's\n"
+    "                     certificate must be for; the host of connect()\n"
+    "verify               of a client: False trusts any server\n"
+    "require_client_cert  of a listener: clients need a trusted certificate\n"
+    "certificates         of a listener: {host name: (certfile, keyfile)},\n"
+    "                     chosen by what the client asks for (SNI)\n\n"
+    "What a listener accepts is encrypted, too. TLS is 1.2 or newer (RFC\n"
+    "5246, RFC 8446); certificates are verified and sessions resumed.\n\n"
+    "Raises TypeError and ValueError that name the argument, here or where\n"
+    "it turns out whether this is a client or a listener; SSLError where a\n"
+    "certificate or key can't be used, OSError where it can't be read.");
+
+PyObject *
+tws_websocket_enable_ssl_method(PyObject *self, PyObject *args,
+                                PyObject *kwargs)
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    if (tws_websocket_check(
+            ws, TWS_PHASES(TWS_PHASE_FRESH) | TWS_PHASES(TWS_PHASE_LISTENING),
+            "enable_ssl()")
+        < 0) {
+        return NULL;
+    }
+    if (ws->ssl != NULL || ws->acceptor != NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        ws->ssl != NULL
+                            ? "enable_ssl() was called before"
+                            : "enable_ssl() after accept(): call it before");
+        return NULL;
+    }
+    PyObject *ssl = PyObject_Call(ws->state->SSLSettings, args, kwargs);
+    if (ssl == NULL) {
+        return NULL;
+    }
+    if (ws->phase == TWS_PHASE_LISTENING) {
+        /* What is wrong with it shows here and not at the first client. */
+        PyObject *context = tws_websocket_ssl_context(ws, ssl, TWS_SERVER);
+        if (context == NULL) {
+            Py_DECREF(ssl);
+            return NULL;
+        }
+        Py_DECREF(context);
+    }
+    ws->ssl = ssl;
+    Py_RETURN_NONE;
+}
+
+PyObject *
+tws_websocket_ssl_context(const WebsocketObject *ws, PyObject *ssl,
+                          enum tws_role role)
+{
+    PyObject *context =
+        PyObject_CallMethodOneArg(ssl, ws->state->str_context_for,
+                                  role == TWS_SERVER ? Py_True : Py_False);
+    return context;
+}
+
+int
+tws_websocket_server_hostname(const WebsocketObject *ws, char *host,
+                              size_t size)
+{
+    int result = -1;
+    PyObject *name = PyObject_GetAttr(ws->ssl, ws->state->str_server_hostname);
+    if (name == NULL) {
+        return -1;
+    }
+    Py_ssize_t length;
+    const char *text =
+        name == Py_None ? "" : PyUnicode_AsUTF8AndSize(name, &length);
+    if (text != NULL && strlen(text) < size) {
+        if (name != Py_None) {
+            memcpy(host, text, strlen(text) + 1);
+        }
+        result = 0;
+    }
+    else if (text != NULL) {
+        PyErr_Format(PyExc_ValueError,
+                     "server_hostname has %zu bytes, expected at most %zu",
+                     strlen(text), size - 1);
+    }
+    Py_DECREF(name);
+    return result;
+}
+
+/* --- by way of an ssl.SSLContext --- */
+
+PyObject *
+tws_bridge_start(struct tws_state *state, PyObject *context, int *fd,
+                 enum tws_role role, const char *host, uint64_t open_timeout)
+{
+    PyObject *seconds = open_timeout == UINT64_MAX
+                            ? Py_NewRef(Py_None)
+                            : PyFloat_FromDouble((double)open_timeout / 1e9);
+    if (seconds == NULL) {
+        close(*fd);
+        *fd = -1;
+        return NULL;
+    }
+    /* Takes the descriptor over, whatever becomes of it. */
+    PyObject *bridged = PyObject_CallFunction(
+        state->start_bridge, "OiOzN", context, *fd,
+        role == TWS_SERVER ? Py_True : Py_False, host, seconds);
+    *fd = -1;
+    if (bridged == NULL) {
+        return NULL;
+    }
+    PyObject *number = PyObject_CallMethod(bridged, "detach", NULL);
+    long inner = number == NULL ? -1 : PyLong_AsLong(number);
+    Py_XDECREF(number);
+    if (inner < 0) {
+        Py_CLEAR(bridged);
+        return NULL;
+    }
+    *fd = (int)inner;
+    return bridged;
+}
+
+int
+tws_bridge_keep(WebsocketObject *ws, PyObject *bridged)
+{
+    PyObject *number = PyObject_CallMethod(bridged, "dup_socket", NULL);
+    long fd = number == NULL ? -1 : PyLong_AsLong(number);
+    Py_XDECREF(number);
+    if (fd < 0) {
+        return -1;
+    }
+    ws->names_fd = (int)fd;
+    Py_XSETREF(ws->bridge, Py_NewRef(bridged));
+    return 0;
+}
+
+int
+tws_bridge_attach(WebsocketObject *ws, PyObject *bridges, int fd)
+{
+    int result = -1;
+    PyObject *number = PyLong_FromLong(fd);
+    if (number == NULL) {
+        return -1;
+    }
+    PyObject *bridged = PyDict_GetItemWithError(bridges, number);
+    if (bridged != NULL) {
+        Py_INCREF(bridged);
+        if (PyDict_DelItem(bridges, number) == 0) {
+            result = tws_bridge_keep(ws, bridged);
+        }
+        Py_DECREF(bridged);
+    }
+    else if (PyErr_Occurred() == NULL) {
+        PyErr_SetString(PyExc_SystemError, "a connection lost its bridge");
+    }
+    Py_DECREF(number);
+    return result;
+}
+
+/* The socket object gives its descriptor away and gets another one. */
+static int
+begin_bridge(WebsocketObject *ws, PyObject *context, enum tws_role role,
+             const char *host)
+{
+    int result = -1;
+    PyObject *bridged = NULL;
+    PyObject *number = PyObject_CallMethod(ws->socket, "detach", NULL);
+    long fd = number == NULL ? -1 : PyLong_AsLong(number);
+    Py_XDECREF(number);
+    if (fd < 0) {
+        return -1;
+    }
+    uint64_t timeout = ws->timeout;
+    int inner = (int)fd;
+    Py_CLEAR(ws->socket);
+    ws->transport.fd = -1;
+    bridged = tws_bridge_start(ws->state, context, &inner, role, host,
+                               ws->options->open_timeout);
+    if (bridged != NULL
+        && tws_websocket_adopt(ws, inner, AF_UNIX, SOCK_STREAM, 0) == 0) {
+        ws->timeout = timeout;
+        result = tws_bridge_keep(ws, bridged);
+    }
+    Py_XDECREF(bridged);
+    if (result < 0) {
+        tws_websocket_close(ws); /* what it had is given away */
+    }
+    return result;
+}
+
+int
+tws_websocket_start_tls(WebsocketObject *ws, enum tws_role role,
+                        const char *host)
+{
+    struct tws_error err;
+    int result = 0;
+    if (ws->ssl == NULL) {
+        return 0;
+    }
+    PyObject *context = tws_websocket_ssl_context(ws, ws->ssl, role);
+    if (context == NULL) {
+        return -1;
+    }
+    struct tws_tls_context *native = tws_tls_context_in(ws->state, context);
+    if (native == NULL) {
+        result = begin_bridge(ws, context, role, host);
+    }
+    else if (tws_tls_start(&ws->transport, native, host, NULL, &err)
+             != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+        result = -1;
+    }
+    Py_DECREF(context);
+    return result;
+}
+
+/* --- what a connection tells --- */
+
+static PyObject *
+of_bridge(const WebsocketObject *ws, const char *name)
+{
+    return PyObject_GetAttrString(ws->bridge, name);
+}
+
+/* False: it is not encrypted, or closed. */
+static bool
+read_info(WebsocketObject *ws, struct tws_tls_info *info)
+{
+    bool found = false;
+    if (ws->phase == TWS_PHASE_SERVED) {
+        return tws_served_tls_info(ws, info);
+    }
+    if (ws->phase != TWS_PHASE_OPEN || tws_websocket_enter(ws) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    if (ws->transport.tls != NULL) {
+        tws_tls_read_info(ws->transport.tls, info);
+        found = true;
+    }
+    tws_websocket_leave(ws);
+    return found;
+}
+
+PyObject *
+tws_websocket_secure_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    struct tws_tls_info info;
+    return PyBool_FromLong(ws->ssl != NULL || ws->bridge != NULL
+                           || read_info(ws, &info));
+}
+
+PyObject *
+tws_websocket_cipher_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    struct tws_tls_info info;
+    if (ws->bridge != NULL) {
+        return of_bridge(ws, "cipher");
+    }
+    return read_info(ws, &info) ? tws_tls_cipher_object(&info)
+                                : Py_NewRef(Py_None);
+}
+
+PyObject *
+tws_websocket_version_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    struct tws_tls_info info;
+    if (ws->bridge != NULL) {
+        return of_bridge(ws, "version");
+    }
+    return read_info(ws, &info) ? PyUnicode_FromString(info.version)
+                                : Py_NewRef(Py_None);
+}
+
+PyObject *
+tws_websocket_alpn_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    struct tws_tls_info info;
+    if (ws->bridge != NULL) {
+        return of_bridge(ws, "selected_alpn");
+    }
+    if (!read_info(ws, &info) || info.alpn.length == 0) {
+        Py_RETURN_NONE;
+    }
+    return PyUnicode_DecodeLatin1(info.alpn.data, (Py_ssize_t)info.alpn.length,
+                                  NULL);
+}
+
+/* DER bytes, or None. */
+static PyObject *
+peer_der(WebsocketObject *ws)
+{
+    struct tws_error err;
+    uint8_t *der = NULL;
+    size_t length = 0;
+    enum tws_status status = TWS_EOF;
+    if (ws->bridge != NULL) {
+        return of_bridge(ws, "peer_certificate");
+    }
+    if (ws->phase == TWS_PHASE_SERVED) {
+        status = tws_served_peer_certificate(ws, &der, &length, &err);
+    }
+    else if (ws->phase == TWS_PHASE_OPEN && tws_websocket_enter(ws) == 0) {
+        if (ws->transport.tls != NULL) {
+            status = tws_tls_peer_certificate(ws->transport.tls, &der, &length,
+                                              &err);
+        }
+        tws_websocket_leave(ws);
+    }
+    PyErr_Clear();
+    if (status == TWS_EOF) {
+        Py_RETURN_NONE;
+    }
+    if (status != TWS_OK) {
+        return tws_raise(ws->state, &err);
+    }
+    PyObject *bytes =
+        PyBytes_FromStringAndSize((const char *)der, (Py_ssize_t)length);
+    free(der);
+    return bytes;
+}
+
+PyObject *
+tws_websocket_peer_certificate_get(PyObject *self, void *Py_UNUSED(closure))
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    PyObject *der = peer_der(ws);
+    if (der == NULL || der == Py_None) {
+        return der;
+    }
+    PyObject *certificate =
+        PyObject_CallOneArg(ws->state->read_certificate, der);
+    Py_DECREF(der);
+    return certificate;
+}
