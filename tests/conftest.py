@@ -5,8 +5,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from certificates import Certificates
 
 # Where `make asan` has put its build; unset for the plain one.
 TEST_BUILD = os.environ.get('TWSPY_TEST_BUILD')
@@ -70,3 +74,10 @@ def node() -> str:
 @pytest.fixture(scope='session')
 def chromium() -> str:
     return find_program('chromium', 'chromium-browser', 'google-chrome')
+
+
+@pytest.fixture(scope='session')
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> 'Certificates':
+    from certificates import Certificates  # slow to import
+
+    return Certificates(tmp_path_factory.mktemp('certificates'))
