@@ -70,8 +70,8 @@ enum tws_status tws_tunnel_advance(struct tws_tunnel *tunnel,
                                    struct tws_transport *transport,
                                    unsigned *events, struct tws_error *err);
 
-/* True where a refusal's head has come but its body has not. Where nobody
- * wants to wait for that any longer: *err as with TWS_REFUSED. */
+/* True where a refusal's head has come. Where nobody wants to wait for its
+ * body any longer: *err is what TWS_REFUSED would have. */
 bool tws_tunnel_refusal(const struct tws_tunnel *tunnel,
                         struct tws_error *err);
 
