@@ -88,7 +88,8 @@ TEST(length_that_is_none)
     check(LENGTH("1, 1"), TWS_SPAN("hello"), TWS_AGAIN, "hello");
     check(LENGTH("1\r\nContent-Length: 2"), TWS_SPAN("hello"), TWS_AGAIN,
           "hello");
-    check(LENGTH("9999999999999999999"), TWS_SPAN("hello"), TWS_AGAIN,
+    /* Which is 0 in 64 bits. */
+    check(LENGTH("18446744073709551616"), TWS_SPAN("hello"), TWS_AGAIN,
           "hello");
 }
 
