@@ -10,8 +10,7 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _twspy
-from ._tls_bridge import start
-from .tls import Certificate, SSLArgs, check_ssl_args
+from .tls import Certificate, SSLArgs, check_names, check_ssl_args
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -55,7 +54,9 @@ def _versions(args: SSLArgs) -> tuple[object, ...]:
         except OSError:
             status = None  # whoever reads it will say so
         if status is not None:
-            versions.append((status.st_ino, status.st_size, status.st_mtime_ns))
+            versions.append(
+                (status.st_ino, status.st_size, status.st_mtime_ns)
+            )
     return tuple(versions)
 
 
@@ -178,6 +179,8 @@ def start_bridge(
     open_timeout: float | None,
 ) -> Bridged:
     """Take over a connected socket, and encrypt what goes over it."""
+    from ._tls_bridge import start
+
     return start(
         context,
         descriptor,
