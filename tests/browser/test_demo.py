@@ -10,19 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from browsers import launch
+from playwright.sync_api import BrowserContext, Page, expect
 from programs import Program, run_python
 from rawpeer import TEXT, RawPeer, request
-
-ARGUMENTS = [
-    '--headless=new',
-    '--no-sandbox',
-    '--disable-gpu',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-]
 
 
 @contextmanager
@@ -37,17 +28,9 @@ def demo(directory: Path, *arguments: str) -> Iterator[tuple[Program, str]]:
 
 @pytest.fixture
 def browser(chromium: str, tmp_path: Path) -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path / 'profile',
-            executable_path=chromium,
-            args=ARGUMENTS,
-            headless=True,
-            viewport={'width': 900, 'height': 640},
-        )
-        context.set_default_timeout(15_000)
+    viewport = {'width': 900, 'height': 640}
+    with launch(chromium, tmp_path / 'profile', viewport=viewport) as context:
         yield context
-        context.close()
 
 
 @pytest.fixture
