@@ -356,7 +356,7 @@ check_refused(struct tws_socks5 *socks, const struct refusal *refusal,
     CHECK_INT(err.http_status, 0);
     if (strcmp(err.reason, refusal->reason) != 0) {
         (void)fprintf(stderr, "got: %s\n", err.reason);
-        CHECK(!"another reason");
+        CHECK(false);
     }
 }
 
