@@ -290,8 +290,9 @@ dispatch(struct tws_worker *worker, struct tws_client *client,
     case TWS_EVENT_PONG:
         handlers->pong(handlers->context, client, event);
         break;
-    case TWS_EVENT_CLOSE:
-        break; /* tws_client_next() keeps it */
+    case TWS_EVENT_CHUNK: /* a handler asks for these itself */
+    case TWS_EVENT_CLOSE: /* tws_client_next() keeps it */
+        break;
     }
     (void)tws_pool_leave(&server->pool, worker);
 }

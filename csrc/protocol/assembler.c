@@ -1,6 +1,7 @@
 #include "protocol/assembler.h"
 
 #include "protocol/close_code.h"
+#include "protocol/message_stream.h"
 
 #include <inttypes.h>
 
@@ -16,9 +17,12 @@ tws_assembler_release(struct tws_assembler *assembler)
 }
 
 /* An idle connection keeps no buffer: what an event borrowed goes back. */
-static void
-settle(struct tws_assembler *assembler)
+void
+tws_assembler_settle(struct tws_assembler *assembler)
 {
+    if (!assembler->handed_out) {
+        return;
+    }
     if (assembler->opcode == 0) {
         tws_buffer_release(&assembler->message);
     }
@@ -104,6 +108,9 @@ start_frame(struct tws_assembler *assembler,
             "expected a continuation",
             header->opcode);
     }
+    if (assembler->chunked || assembler->skipping) {
+        return TWS_OK; /* these limits are for what is kept */
+    }
     /* Subtracting can't overflow; adding a peer's 63-bit length could. */
     uint64_t have = tws_buffer_length(&assembler->message);
     if (have > limits->size || header->length > limits->size - have) {
@@ -141,20 +148,29 @@ take_whole(const struct tws_piece *piece, struct tws_event *event,
     return TWS_OK;
 }
 
-/* Counts `length` unmasked bytes in the message's reserved room. */
-static enum tws_status
-append(struct tws_assembler *assembler, const uint8_t *room, size_t length,
-       bool ascii, struct tws_error *err)
+enum tws_status
+tws_assembler_check_text(struct tws_assembler *assembler, const uint8_t *data,
+                         size_t length, bool ascii, struct tws_error *err)
 {
     if (assembler->opcode == TWS_OPCODE_TEXT) {
         assembler->ascii = assembler->ascii && ascii;
         /* ASCII can't be judged alone where a character is unfinished. */
         if ((!ascii || !tws_utf8_complete(&assembler->utf8))
-            && !tws_utf8_feed(&assembler->utf8, room, length)) {
+            && !tws_utf8_feed(&assembler->utf8, data, length)) {
             return not_utf8(err);
         }
     }
-    tws_buffer_commit(&assembler->message, length);
+    return TWS_OK;
+}
+
+enum tws_status
+tws_assembler_check_end(const struct tws_assembler *assembler,
+                        struct tws_error *err)
+{
+    if (assembler->opcode == TWS_OPCODE_TEXT
+        && !tws_utf8_complete(&assembler->utf8)) {
+        return not_utf8(err);
+    }
     return TWS_OK;
 }
 
@@ -163,8 +179,9 @@ finish_message(struct tws_assembler *assembler, struct tws_event *event,
                struct tws_error *err)
 {
     bool text = assembler->opcode == TWS_OPCODE_TEXT;
-    if (text && !tws_utf8_complete(&assembler->utf8)) {
-        return not_utf8(err);
+    enum tws_status status = tws_assembler_check_end(assembler, err);
+    if (status != TWS_OK) {
+        return status;
     }
     *event = (struct tws_event){
         .type = text ? TWS_EVENT_TEXT : TWS_EVENT_BINARY,
@@ -185,9 +202,7 @@ tws_assembler_take(struct tws_assembler *assembler,
                    struct tws_error *err)
 {
     const struct tws_frame_header *header = piece->header;
-    if (assembler->handed_out) {
-        settle(assembler);
-    }
+    tws_assembler_settle(assembler);
     if (tws_opcode_is_control(header->opcode)) {
         return take_control(assembler, piece, event, err);
     }
@@ -196,7 +211,8 @@ tws_assembler_take(struct tws_assembler *assembler,
         if (status != TWS_OK) {
             return status;
         }
-        if (piece->last && header->fin && assembler->opcode == 0) {
+        if (piece->last && header->fin && assembler->opcode == 0
+            && !assembler->chunked) {
             return take_whole(piece, event, err);
         }
         if (header->opcode != TWS_OPCODE_CONTINUATION) {
@@ -205,6 +221,9 @@ tws_assembler_take(struct tws_assembler *assembler,
             assembler->ascii = true;
         }
         assembler->fragments++;
+    }
+    if (assembler->chunked || assembler->skipping) {
+        return tws_message_stream_take(assembler, piece, event, err);
     }
     if (piece->length > 0) {
         uint8_t *room;
@@ -219,11 +238,12 @@ tws_assembler_take(struct tws_assembler *assembler,
         else {
             tws_piece_copy(piece, room);
         }
-        enum tws_status status =
-            append(assembler, room, piece->length, ascii, err);
+        enum tws_status status = tws_assembler_check_text(
+            assembler, room, piece->length, ascii, err);
         if (status != TWS_OK) {
             return status;
         }
+        tws_buffer_commit(&assembler->message, piece->length);
     }
     if (!piece->last || !header->fin) {
         return TWS_AGAIN;
@@ -238,11 +258,17 @@ tws_receive(struct tws_frame_reader *reader, struct tws_assembler *assembler,
 {
     struct tws_piece piece;
     enum tws_status status;
-    if (assembler->handed_out) {
-        settle(assembler);
+    tws_assembler_settle(assembler);
+    if (TWS_UNLIKELY(assembler->chunked)
+        && tws_message_stream_chunk(assembler, event)) {
+        return TWS_OK;
     }
     do {
         status = tws_frame_reader_next(reader, input, &piece, err);
+        if (status == TWS_AGAIN && TWS_UNLIKELY(assembler->chunked)
+            && tws_message_stream_chunk(assembler, event)) {
+            return TWS_OK; /* it need not wait for what follows */
+        }
         if (status != TWS_OK) {
             return status;
         }
@@ -263,6 +289,10 @@ tws_receive_room(const struct tws_frame_reader *reader,
     uint64_t want = tws_buffer_length(&assembler->message);
     if (want < DIRECT_MAX_FIRST) {
         want = DIRECT_MAX_FIRST;
+    }
+    if (assembler->chunked) {
+        want = TWS_CHUNK_MAX; /* together with an unfinished character */
+        want -= tws_buffer_length(&assembler->message);
     }
     if (want > reader->left) {
         want = reader->left;

@@ -19,6 +19,7 @@ struct tws_message_limits {
 enum tws_event_type {
     TWS_EVENT_TEXT,
     TWS_EVENT_BINARY,
+    TWS_EVENT_CHUNK, /* only where message_stream.h was asked for it */
     TWS_EVENT_CLOSE,
     TWS_EVENT_PING,
     TWS_EVENT_PONG,
@@ -32,18 +33,28 @@ struct tws_event {
                           * there are no bytes. */
     size_t length;
     bool ascii;             /* text: every byte is below 0x80 */
+    bool text;              /* chunk: of a text message */
     uint16_t code;          /* close: 1005 where there was none */
     struct tws_span reason; /* close: within `data` */
 };
 
 struct tws_assembler {
-    struct tws_buffer message; /* of the unfinished message */
+    struct tws_buffer message; /* of the unfinished message; of a chunked one
+                                * what was not handed out yet */
     struct tws_buffer control; /* of the unfinished control frame */
     uint32_t fragments;        /* frames of the message so far */
     struct tws_utf8 utf8;
     uint8_t opcode;  /* of the unfinished message, 0 for none */
     bool ascii;      /* so far */
     bool handed_out; /* an event borrows `message` or `control` */
+
+    /* Of message_stream.h. */
+    bool chunked;    /* the unfinished message, or where there is none or its
+                      * rest is skipped the next one, comes in chunks */
+    bool skipping;   /* the rest of the unfinished message is thrown away */
+    bool ended;      /* it has come to its end, and stays till that is told */
+    uint32_t stream; /* counts those begun */
+    uint64_t room;   /* bytes that a chunked message may still have */
 };
 
 /* A zeroed struct is ready for use. Gives all memory back. */
@@ -84,5 +95,18 @@ enum tws_status tws_receive_direct(struct tws_frame_reader *reader,
                                    uint8_t *room, size_t length,
                                    struct tws_event *event,
                                    struct tws_error *err);
+
+/* For message_stream.c --------------------------------------------------- */
+
+/* Gives back what an event borrowed. */
+void tws_assembler_settle(struct tws_assembler *assembler);
+/* Of the unfinished message, where it is text: its next bytes, unmasked
+ * (`ascii`: they are known to be), and that it may end here. TWS_PROTOCOL with
+ * 1007 otherwise. */
+enum tws_status tws_assembler_check_text(struct tws_assembler *assembler,
+                                         const uint8_t *data, size_t length,
+                                         bool ascii, struct tws_error *err);
+enum tws_status tws_assembler_check_end(const struct tws_assembler *assembler,
+                                        struct tws_error *err);
 
 #endif /* TWS_PROTOCOL_ASSEMBLER_H */

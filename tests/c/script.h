@@ -4,7 +4,7 @@
 #ifndef TWS_TESTS_SCRIPT_H
 #define TWS_TESTS_SCRIPT_H
 
-#include "protocol/assembler.h"
+#include "protocol/message_stream.h"
 
 #include "guard.h"
 #include "harness.h"
@@ -51,6 +51,8 @@ struct script_cut {
     uint64_t seed;
     bool guarded; /* pieces end at a guard page */
     bool direct;  /* reads straight into large messages now and then */
+    bool chunked; /* every message comes in chunks */
+    bool mixed;   /* some do, from somewhere on, and not all to their end */
 };
 
 static inline uint64_t
@@ -242,6 +244,65 @@ script_add_fragmented(struct script *script, enum tws_opcode opcode,
     free(text);
 }
 
+/* Every kind of frame, small enough to be cut at every place. */
+static inline void
+script_add_small_stream(struct script *s)
+{
+    script_add_whole(s, TWS_OPCODE_TEXT, 5, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 33, false);
+    script_add_whole(s, TWS_OPCODE_TEXT, 0, true);
+    script_add_whole(s, TWS_OPCODE_BINARY, 0, true);
+    script_add_whole(s, TWS_OPCODE_BINARY, 17, true);
+    script_add_whole(s, TWS_OPCODE_PING, 0, true);
+    script_add_whole(s, TWS_OPCODE_PONG, 0, true);
+    script_add_whole(s, TWS_OPCODE_PING, 125, true);
+    script_add_whole(s, TWS_OPCODE_PONG, 125, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 125, false);
+    script_add_whole(s, TWS_OPCODE_BINARY, 126, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 126, true);
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 40, 1, false, NULL);
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 23, 3, false, "\xff\xfe");
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 9, 4, true, "");
+    script_add_fragmented(s, TWS_OPCODE_BINARY, 31, 7, false, "ping");
+    /* Empty fragments at the start, inside a character and at the end. */
+    script_say(s, TEXT | MORE, "");
+    script_say(s, MORE, "\xe2\x82");
+    script_say(s, MORE, "");
+    script_whole(s, TWS_OPCODE_PONG, "\x80", 1);
+    script_say(s, MORE, "\xac");
+    script_say(s, END, "");
+    script_hear(s, TWS_EVENT_TEXT, "\xe2\x82\xac");
+    script_say(s, BINARY | MORE, "");
+    script_say(s, END, "");
+    script_hear(s, TWS_EVENT_BINARY, "");
+    script_say(s, TEXT | MORE, "");
+    script_say(s, MORE, "");
+    script_say(s, END, "");
+    script_hear(s, TWS_EVENT_TEXT, "");
+    script_add_whole(s, TWS_OPCODE_TEXT, 12, true);
+    script_say(s, TEXT | MORE, "abandoned");
+    script_whole(s, TWS_OPCODE_CLOSE,
+                 "\x03\xe8"
+                 "caf\xc3\xa9",
+                 7);
+}
+
+static inline void
+script_add_large_stream(struct script *s)
+{
+    script_add_whole(s, TWS_OPCODE_BINARY, 65535, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 65536, true);
+    script_add_whole(s, TWS_OPCODE_PING, 125, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 65535, false);
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 70001, 33333, false, "between");
+    script_add_fragmented(s, TWS_OPCODE_BINARY, 60000, 20000, true, NULL);
+    script_add_whole(s, TWS_OPCODE_BINARY, 65536, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 1, true);
+    script_add_whole(s, TWS_OPCODE_TEXT, 200000, false);
+    script_add_fragmented(s, TWS_OPCODE_TEXT, 100000, 50000, true, "");
+    script_whole(s, TWS_OPCODE_CLOSE, "\x0f\xa0", 2);
+}
+
 struct script_run {
     const struct script *script;
     struct tws_frame_reader reader;
@@ -250,6 +311,10 @@ struct script_run {
     size_t seen; /* events */
     size_t at;   /* bytes of the wire that were given */
     const char *problem;
+    struct script_cut cut;
+    uint64_t random;
+    struct tws_buffer chunks; /* of the message that comes in chunks */
+    bool discarded;           /* an expected message will not come */
 };
 
 static inline bool
@@ -260,11 +325,109 @@ script_inside(const uint8_t *data, size_t length, const uint8_t *memory,
            && (size_t)(data - memory) <= size - length;
 }
 
+static inline bool
+script_is_message(enum tws_event_type type)
+{
+    return type == TWS_EVENT_TEXT || type == TWS_EVENT_BINARY;
+}
+
+/* The message that was discarded does not count. */
+static inline void
+script_pass_discarded(struct script_run *run)
+{
+    const struct script *script = run->script;
+    if (run->discarded && run->seen < script->count
+        && script_is_message(script->events[run->seen].type)) {
+        run->discarded = false;
+        run->seen++;
+    }
+}
+
+static inline bool
+script_chance(struct script_run *run)
+{
+    return run->cut.mixed && script_random(&run->random) % 4 == 0;
+}
+
+static inline void
+script_begin_stream(struct script_run *run)
+{
+    if (tws_message_stream_begin(&run->assembler, UINT64_MAX, &run->err)
+        != TWS_OK) {
+        run->problem = "a stream does not begin";
+    }
+}
+
+/* All chunks of a message have come. */
+static inline void
+script_check_chunks(struct script_run *run, bool text)
+{
+    const struct script *script = run->script;
+    const uint8_t *payload = tws_buffer_data(&script->payloads);
+    size_t length = tws_buffer_length(&run->chunks);
+    script_pass_discarded(run);
+    if (run->seen == script->count) {
+        run->problem = "a message too many";
+        return;
+    }
+    const struct script_event *want = &script->events[run->seen++];
+    if (want->type != (text ? TWS_EVENT_TEXT : TWS_EVENT_BINARY)) {
+        run->problem = "the type of a message in chunks";
+    }
+    else if (length != want->length
+             || (length > 0
+                 && memcmp(tws_buffer_data(&run->chunks), payload + want->at,
+                           length)
+                        != 0)) {
+        run->problem = "the bytes of a message in chunks";
+    }
+    tws_buffer_release(&run->chunks);
+}
+
+static inline void
+script_take_chunk(struct script_run *run, const struct tws_event *event)
+{
+    if (event->length > TWS_CHUNK_MAX) {
+        run->problem = "the length of a chunk";
+    }
+    if (event->text != (run->assembler.opcode == TWS_OPCODE_TEXT)
+        || (event->text && !tws_utf8_valid(event->data, event->length))) {
+        run->problem = "the text of a chunk";
+    }
+    if (event->ascii && !tws_utf8_is_ascii(event->data, event->length)) {
+        run->problem = "the ASCII flag of a chunk";
+    }
+    if (event->length == 0) {
+        script_check_chunks(run, event->text);
+        tws_message_stream_end(&run->assembler);
+    }
+    else {
+        script_must(tws_buffer_append(&run->chunks, event->data, event->length)
+                    == TWS_OK);
+        tws_message_stream_consume(&run->assembler, event->length);
+        if (!script_chance(run)) {
+            return;
+        }
+        script_pass_discarded(run);
+        tws_message_stream_discard(&run->assembler);
+        tws_buffer_release(&run->chunks);
+        run->discarded = true;
+    }
+    if (run->cut.chunked || script_chance(run)) {
+        script_begin_stream(run);
+    }
+}
+
 static inline void
 script_check_event(struct script_run *run, const struct tws_event *event,
                    const uint8_t *piece, size_t piece_length)
 {
     const struct script *script = run->script;
+    if (event->type == TWS_EVENT_CHUNK) {
+        script_take_chunk(run, event);
+        return;
+    }
+    script_pass_discarded(run);
     if (run->seen == script->count) {
         run->problem = "an event too many";
         return;
@@ -413,6 +576,7 @@ script_check_end(struct script_run *run, enum tws_status status, size_t before)
     else if (before >= script->shown || run->at < script->shown) {
         run->problem = "the place of the error";
     }
+    script_pass_discarded(run);
     if (run->problem == NULL && run->seen != script->count) {
         run->problem = "events are missing";
     }
@@ -423,7 +587,8 @@ script_check_end(struct script_run *run, enum tws_status status, size_t before)
 static inline bool
 script_play(const struct script *script, const struct script_cut *cut)
 {
-    struct script_run run = {.script = script};
+    struct script_run run = {
+        .script = script, .cut = *cut, .random = cut->seed * 2 + 1};
     uint64_t random = cut->seed * 2 + 1;
     enum tws_status status = TWS_AGAIN;
     size_t total = tws_buffer_length(&script->wire);
@@ -437,6 +602,10 @@ script_play(const struct script *script, const struct script_cut *cut)
             length = total - run.at;
         }
         before = run.at;
+        if (run.at == 0 ? cut->chunked
+                        : !run.assembler.chunked && script_chance(&run)) {
+            script_begin_stream(&run);
+        }
         if (cut->direct
             && tws_receive_room(&run.reader, &run.assembler, &room, &size)
             && script_random(&random) % 4 != 0) {
@@ -455,13 +624,16 @@ script_play(const struct script *script, const struct script_cut *cut)
         script_check_end(&run, status, before);
     }
     tws_assembler_release(&run.assembler);
+    tws_buffer_release(&run.chunks);
     if (run.problem != NULL) {
         fprintf(stderr,
                 "%s; role %d, event %zu, byte %zu; cut mode %d, n %zu, "
-                "second %zu, seed %llu, guarded %d, direct %d\n",
+                "second %zu, seed %llu, guarded %d, direct %d, chunked %d, "
+                "mixed %d\n",
                 run.problem, (int)script->role, run.seen, run.at,
                 (int)cut->mode, cut->n, cut->second,
-                (unsigned long long)cut->seed, cut->guarded, cut->direct);
+                (unsigned long long)cut->seed, cut->guarded, cut->direct,
+                cut->chunked, cut->mixed);
     }
     return run.problem == NULL;
 }

@@ -4,55 +4,12 @@
 
 static const enum tws_role roles[] = {TWS_CLIENT, TWS_SERVER};
 
-/* Every kind of frame, small enough to be cut at every place. */
-static void
-add_small_stream(struct script *s)
-{
-    script_add_whole(s, TWS_OPCODE_TEXT, 5, true);
-    script_add_whole(s, TWS_OPCODE_TEXT, 33, false);
-    script_add_whole(s, TWS_OPCODE_TEXT, 0, true);
-    script_add_whole(s, TWS_OPCODE_BINARY, 0, true);
-    script_add_whole(s, TWS_OPCODE_BINARY, 17, true);
-    script_add_whole(s, TWS_OPCODE_PING, 0, true);
-    script_add_whole(s, TWS_OPCODE_PONG, 0, true);
-    script_add_whole(s, TWS_OPCODE_PING, 125, true);
-    script_add_whole(s, TWS_OPCODE_PONG, 125, true);
-    script_add_whole(s, TWS_OPCODE_TEXT, 125, false);
-    script_add_whole(s, TWS_OPCODE_BINARY, 126, true);
-    script_add_whole(s, TWS_OPCODE_TEXT, 126, true);
-    script_add_fragmented(s, TWS_OPCODE_TEXT, 40, 1, false, NULL);
-    script_add_fragmented(s, TWS_OPCODE_TEXT, 23, 3, false, "\xff\xfe");
-    script_add_fragmented(s, TWS_OPCODE_TEXT, 9, 4, true, "");
-    script_add_fragmented(s, TWS_OPCODE_BINARY, 31, 7, false, "ping");
-    /* Empty fragments at the start, inside a character and at the end. */
-    script_say(s, TEXT | MORE, "");
-    script_say(s, MORE, "\xe2\x82");
-    script_say(s, MORE, "");
-    script_whole(s, TWS_OPCODE_PONG, "\x80", 1);
-    script_say(s, MORE, "\xac");
-    script_say(s, END, "");
-    script_hear(s, TWS_EVENT_TEXT, "\xe2\x82\xac");
-    script_say(s, BINARY | MORE, "");
-    script_say(s, END, "");
-    script_hear(s, TWS_EVENT_BINARY, "");
-    script_say(s, TEXT | MORE, "");
-    script_say(s, MORE, "");
-    script_say(s, END, "");
-    script_hear(s, TWS_EVENT_TEXT, "");
-    script_add_whole(s, TWS_OPCODE_TEXT, 12, true);
-    script_say(s, TEXT | MORE, "abandoned");
-    script_whole(s, TWS_OPCODE_CLOSE,
-                 "\x03\xe8"
-                 "caf\xc3\xa9",
-                 7);
-}
-
 TEST(a_small_stream_cut_at_every_place)
 {
     for (size_t i = 0; i < TWS_ARRAY_SIZE(roles); i++) {
         struct script s;
         script_init(&s, roles[i]);
-        add_small_stream(&s);
+        script_add_small_stream(&s);
         CHECK(script_play_everywhere(&s));
         script_free(&s);
     }
@@ -64,7 +21,7 @@ TEST(a_small_stream_cut_at_random)
         struct script s;
         bool good = true;
         script_init(&s, roles[i]);
-        add_small_stream(&s);
+        script_add_small_stream(&s);
         for (uint64_t seed = 0; good && seed < 4000; seed++) {
             good = script_play(&s, &(struct script_cut){
                                        .mode = CUT_RANDOM,
@@ -101,28 +58,12 @@ TEST(a_fragmented_text_cut_twice)
     }
 }
 
-static void
-add_large_stream(struct script *s)
-{
-    script_add_whole(s, TWS_OPCODE_BINARY, 65535, true);
-    script_add_whole(s, TWS_OPCODE_TEXT, 65536, true);
-    script_add_whole(s, TWS_OPCODE_PING, 125, true);
-    script_add_whole(s, TWS_OPCODE_TEXT, 65535, false);
-    script_add_fragmented(s, TWS_OPCODE_TEXT, 70001, 33333, false, "between");
-    script_add_fragmented(s, TWS_OPCODE_BINARY, 60000, 20000, true, NULL);
-    script_add_whole(s, TWS_OPCODE_BINARY, 65536, true);
-    script_add_whole(s, TWS_OPCODE_TEXT, 1, true);
-    script_add_whole(s, TWS_OPCODE_TEXT, 200000, false);
-    script_add_fragmented(s, TWS_OPCODE_TEXT, 100000, 50000, true, "");
-    script_whole(s, TWS_OPCODE_CLOSE, "\x0f\xa0", 2);
-}
-
 TEST(a_large_stream_cut_at_random)
 {
     for (size_t i = 0; i < TWS_ARRAY_SIZE(roles); i++) {
         struct script s;
         script_init(&s, roles[i]);
-        add_large_stream(&s);
+        script_add_large_stream(&s);
         size_t total = tws_buffer_length(&s.wire);
         bool good = script_play(&s, &(struct script_cut){.n = 1})
                     && script_play(&s, &(struct script_cut){.n = total});

@@ -1,0 +1,209 @@
+#include "protocol/message_stream.h"
+
+#include "protocol/close_code.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+static enum tws_status
+too_big(const struct tws_assembler *assembler, uint64_t more,
+        struct tws_error *err)
+{
+    return tws_error_protocol(err, TWS_CLOSE_MESSAGE_TOOBIG,
+                              "frame of %" PRIu64 " bytes in a streamed "
+                              "message, which may have %" PRIu64 " more",
+                              more, assembler->room);
+}
+
+enum tws_status
+tws_message_stream_begin(struct tws_assembler *assembler, uint64_t limit,
+                         struct tws_error *err)
+{
+    uint64_t have = 0;
+    tws_assembler_settle(assembler);
+    tws_message_stream_discard(assembler);
+    if (assembler->opcode != 0 && !assembler->skipping) {
+        have = tws_buffer_length(&assembler->message);
+    }
+    if (have > limit) {
+        return tws_error_protocol(err, TWS_CLOSE_MESSAGE_TOOBIG,
+                                  "streamed message of at least %" PRIu64
+                                  " bytes, the limit is %" PRIu64,
+                                  have, limit);
+    }
+    assembler->chunked = true;
+    assembler->stream++;
+    assembler->room = limit - have;
+    return TWS_OK;
+}
+
+static bool
+is_continuation(uint8_t byte)
+{
+    return (byte & 0xc0) == 0x80;
+}
+
+/* The longest chunk at the front. The bytes are the beginning of valid UTF-8
+ * where they are text. */
+static size_t
+cut(const struct tws_assembler *assembler, const uint8_t *data, size_t length)
+{
+    size_t end = length < TWS_CHUNK_MAX ? length : TWS_CHUNK_MAX;
+    if (assembler->opcode != TWS_OPCODE_TEXT || end == 0) {
+        return end;
+    }
+    if (end < length) {
+        while (is_continuation(data[end])) {
+            end--;
+        }
+    }
+    else if (!tws_utf8_complete(&assembler->utf8)) {
+        do {
+            end--;
+        } while (is_continuation(data[end]));
+    }
+    return end;
+}
+
+bool
+tws_message_stream_chunk(const struct tws_assembler *assembler,
+                         struct tws_event *event)
+{
+    const uint8_t *data = tws_buffer_data(&assembler->message);
+    if (!assembler->chunked || assembler->skipping) {
+        return false;
+    }
+    size_t length =
+        cut(assembler, data, tws_buffer_length(&assembler->message));
+    if (length == 0 && !assembler->ended) {
+        return false;
+    }
+    bool text = assembler->opcode == TWS_OPCODE_TEXT;
+    *event = (struct tws_event){
+        .type = TWS_EVENT_CHUNK,
+        .data = data,
+        .length = length,
+        .text = text,
+        .ascii = text && assembler->ascii,
+    };
+    return true;
+}
+
+void
+tws_message_stream_consume(struct tws_assembler *assembler, size_t length)
+{
+    assert(assembler->chunked && !assembler->skipping);
+    tws_buffer_consume(&assembler->message, length);
+}
+
+/* The message is over. */
+static void
+forget(struct tws_assembler *assembler)
+{
+    tws_buffer_release(&assembler->message);
+    assembler->opcode = 0;
+    assembler->fragments = 0;
+    assembler->ended = false;
+    assembler->skipping = false;
+}
+
+void
+tws_message_stream_end(struct tws_assembler *assembler)
+{
+    assert(assembler->chunked && assembler->ended);
+    assembler->chunked = false;
+    forget(assembler);
+}
+
+void
+tws_message_stream_discard(struct tws_assembler *assembler)
+{
+    if (!assembler->chunked) {
+        return;
+    }
+    assembler->chunked = false;
+    if (assembler->ended) {
+        forget(assembler);
+    }
+    else if (assembler->opcode != 0) {
+        /* Or the rest of another one is being skipped already. */
+        assembler->skipping = true;
+        tws_buffer_release(&assembler->message);
+    }
+}
+
+static enum tws_status
+keep(struct tws_assembler *assembler, const struct tws_piece *piece,
+     struct tws_error *err)
+{
+    uint8_t *room;
+    bool ascii = false;
+    if (piece->length > assembler->room) {
+        return too_big(assembler, piece->length, err);
+    }
+    if (tws_buffer_reserve(&assembler->message, piece->length, &room)
+        != TWS_OK) {
+        return tws_error_nomem(err);
+    }
+    if (assembler->opcode == TWS_OPCODE_TEXT) {
+        ascii = tws_piece_copy_ascii(piece, room);
+    }
+    else {
+        tws_piece_copy(piece, room);
+    }
+    enum tws_status status =
+        tws_assembler_check_text(assembler, room, piece->length, ascii, err);
+    if (status == TWS_OK) {
+        tws_buffer_commit(&assembler->message, piece->length);
+        assembler->room -= piece->length;
+    }
+    return status;
+}
+
+static enum tws_status
+skip(struct tws_assembler *assembler, const struct tws_piece *piece,
+     struct tws_error *err)
+{
+    if (assembler->opcode != TWS_OPCODE_TEXT) {
+        return TWS_OK;
+    }
+    bool ascii = tws_piece_copy_ascii(piece, piece->data);
+    return tws_assembler_check_text(assembler, piece->data, piece->length,
+                                    ascii, err);
+}
+
+enum tws_status
+tws_message_stream_take(struct tws_assembler *assembler,
+                        const struct tws_piece *piece, struct tws_event *event,
+                        struct tws_error *err)
+{
+    enum tws_status status = TWS_OK;
+    assert(!assembler->ended);
+    if (!assembler->skipping && piece->first
+        && piece->header->length > assembler->room) {
+        return too_big(assembler, piece->header->length, err);
+    }
+    if (piece->length > 0) {
+        status = assembler->skipping ? skip(assembler, piece, err)
+                                     : keep(assembler, piece, err);
+    }
+    if (status != TWS_OK) {
+        return status;
+    }
+    if (piece->last && piece->header->fin) {
+        status = tws_assembler_check_end(assembler, err);
+        if (status != TWS_OK) {
+            return status;
+        }
+        if (assembler->skipping) {
+            forget(assembler);
+            return TWS_AGAIN;
+        }
+        assembler->ended = true;
+    }
+    else if (assembler->skipping
+             || tws_buffer_length(&assembler->message) < TWS_CHUNK_MAX) {
+        return TWS_AGAIN; /* more may be at hand */
+    }
+    return tws_message_stream_chunk(assembler, event) ? TWS_OK : TWS_AGAIN;
+}
