@@ -315,9 +315,7 @@ class Workers:
                 if each.channel is not None:
                     each.channel.close()
             self._release_signals()
-            process = Process(
-                str(worker), theirs, self._stop, self._reload
-            )
+            process = Process(str(worker), theirs, self._stop, self._reload)
             process.take_signals()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             status = process.run(
