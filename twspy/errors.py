@@ -44,6 +44,9 @@ _UNKNOWN = {
     'unsent': 0,
     'ping_age': None,
 }
+# How much of a peer's words stands in the text of an error.
+_LINE_MAX = 120
+_NAMES_MAX = 12
 _EndedBy = Literal['peer', 'us', 'network', 'limit', 'keepalive']
 
 
@@ -55,6 +58,10 @@ class WebSocketError(Exception):
 
 class HandshakeError(WebSocketError, ConnectionError):
     """The opening handshake failed (RFC 6455 section 4).
+
+    Its text is for a log: it tells what went wrong, how the answer's body
+    begins where that is text, and which header fields came, in one printable
+    line. Values of fields may be secret (Set-Cookie) and stay in `headers`.
 
     status   HTTP status code: on a client the one that the server answered,
              on a server the one to answer; None where it did not come to it
@@ -84,6 +91,41 @@ class HandshakeError(WebSocketError, ConnectionError):
             headers if isinstance(headers, Mapping) else dict(headers)
         )
         self.body = body
+
+    def __str__(self) -> str:
+        text = _printable(super().__str__())
+        body = _excerpt(self.headers, self.body)
+        if body:
+            text += f'; body: {body}'
+        if self.headers:
+            names = ', '.join(list(self.headers)[:_NAMES_MAX])
+            text += f'; header fields: {_cut(names, _LINE_MAX)}'
+        return text
+
+
+def _excerpt(headers: Mapping[str, str], body: bytes) -> str:
+    """How a body begins, if it is text."""
+    kind = headers.get('Content-Type', 'text/plain').lower()
+    if 'Content-Encoding' in headers or not (
+        kind.startswith('text/') or 'json' in kind or 'xml' in kind
+    ):
+        return ''
+    # More than is shown, as white space shrinks.
+    text = body[: 8 * _LINE_MAX].decode('utf-8', 'replace')
+    return _printable(_cut(' '.join(text.split()), _LINE_MAX))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[:length] + '...'
+
+
+def _printable(text: str) -> str:
+    """What could break a line of a log, or steer a terminal, escaped."""
+    if text.isprintable():
+        return text
+    return ''.join(
+        char if char.isprintable() else ascii(char)[1:-1] for char in text
+    )
 
 
 class ProtocolError(WebSocketError, ValueError):
@@ -166,14 +208,14 @@ class SocketClosed(WebSocketError, ConnectionError):
         if self.ended_by is not None and self.detail:
             # It begins with who, the code and the reason.
             what = f' ({meaning})' if meaning else ''
-            return f'connection closed{what}: {self.detail}'
+            return f'connection closed{what}: {_printable(self.detail)}'
         text = f'connection closed: {self.code}'
         if meaning:
             text += f' ({meaning})'
         if self.reason:
-            text += f': {self.reason}'
+            text += f': {_printable(self.reason)}'
         if self.detail:
-            text += f'; {self.detail}'
+            text += f'; {_printable(self.detail)}'
         return text
 
     def __repr__(self) -> str:

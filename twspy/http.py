@@ -19,7 +19,12 @@ __all__ = ['Headers', 'Request', 'Response']
 # RFC 9110 section 5.6.2 and 5.5: no control character but the tab, and
 # nothing that latin-1 can't carry.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r'[\t\x20-\x7e\x80-\xff]*')
+_UNFIT = re.compile(r'[^\t\x20-\x7e\x80-\xff]')
+
+# Fields whose values are no business of a log.
+_SECRET = frozenset(
+    ('authorization', 'cookie', 'proxy-authorization', 'set-cookie')
+)
 
 # Fields that frame the answer, which pack() writes itself.
 _FRAMING = frozenset(('connection', 'content-length', 'transfer-encoding'))
@@ -137,7 +142,12 @@ class Headers(Mapping[str, str]):
         return hash(frozenset(self._index.items()))
 
     def __repr__(self) -> str:
-        return f'Headers({list(self._pairs)!r})'
+        # Ends up in logs, where credentials don't belong.
+        shown = [
+            (name, '***' if name.lower() in _SECRET else value)
+            for name, value in self._pairs
+        ]
+        return f'Headers({shown!r})'
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._pairs,)
@@ -147,15 +157,17 @@ def _checked(name: object, value: object) -> tuple[str, str]:
     if not isinstance(name, str) or not isinstance(value, str):
         raise TypeError(
             'a header field is a name and a value of type str, got '
-            f'{name!r} and {value!r}'
+            f'{type(name).__name__} and {type(value).__name__}'
         )
     if _TOKEN.fullmatch(name) is None:
         raise ValueError(f'not the name of a header field: {name!r}')
     value = value.strip(' \t')
-    if _VALUE.fullmatch(value) is None:
+    unfit = _UNFIT.search(value)
+    if unfit is not None:
+        # The value itself may be a password.
         raise ValueError(
             f"the value of {name} has a character that a header field can't "
-            f'carry: {value!r}'
+            f'carry: {unfit[0]!r} at index {unfit.start()}'
         )
     return name, value
 

@@ -46,7 +46,8 @@ def test_handshake_error() -> None:
     assert error.body == b''
     headers = twspy.Headers([('Retry-After', '5')])
     error = HandshakeError('refused', 503, headers, b'later')
-    assert str(error) == 'refused'
+    assert str(error) == 'refused; body: later; header fields: Retry-After'
+    assert repr(error) == "HandshakeError('refused')"
     assert error.status == 503
     assert error.headers is headers
     assert error.headers['retry-after'] == '5'
@@ -55,6 +56,55 @@ def test_handshake_error() -> None:
     assert error.errno is None
     assert HandshakeError('no', 404, [('a', 'b')]).headers == {'a': 'b'}
     assert HandshakeError('no', status=404, body=b'x').body == b'x'
+
+
+@pytest.mark.parametrize(
+    ('body', 'kind', 'shown'),
+    [
+        (b'no, thank you\n', 'text/plain', 'no, thank you'),
+        (b'{"error": 5}', 'application/json; charset=utf-8', '{"error": 5}'),
+        (b'<p>no</p>', 'Text/HTML', '<p>no</p>'),
+        (b'<e/>', 'application/problem+xml', '<e/>'),
+        (b'no type', None, 'no type'),
+        (b'\x89PNG', 'image/png', ''),
+        (b'a\r\n\t b\n\n', 'text/plain', 'a b'),
+        (b'\x1b[31m\x00\xff', 'text/plain', '\\x1b[31m\\x00\ufffd'),
+        ('grüße \u202e'.encode(), 'text/plain', 'grüße \\u202e'),
+        (b'x' * 121, 'text/plain', 'x' * 120 + '...'),
+        (b' ' * 900 + b'x' * 10000, 'text/plain', 'x' * 60),
+        (b' \n', 'text/plain', ''),
+    ],
+)
+def test_how_a_body_is_shown(
+    body: bytes, kind: str | None, shown: str
+) -> None:
+    fields = {} if kind is None else {'Content-Type': kind}
+    error = HandshakeError('no', 400, twspy.Headers(fields), body)
+    text = str(error).partition('; header')[0]
+    assert text == (f'no; body: {shown}' if shown else 'no')
+    assert text.isprintable()
+    packed = twspy.Headers({**fields, 'content-encoding': 'gzip'})
+    assert 'body' not in str(HandshakeError('no', 400, packed, body))
+
+
+def test_a_hostile_answer_stays_in_its_line() -> None:
+    error = HandshakeError('a\r\nb\x1b[1m\x9b', 400)
+    assert str(error) == 'a\\r\\nb\\x1b[1m\\x9b'
+    headers = twspy.Headers({'Set-Cookie': 's3cret', 'X' * 5000: '1'})
+    error = HandshakeError('no', 400, headers)
+    assert str(error) == (f'no; header fields: Set-Cookie, {"X" * 108}...')
+    headers = twspy.Headers({f'X-{n}': '1' for n in range(100)})
+    assert len(str(HandshakeError('no', 400, headers))) < 200
+
+
+def test_hostile_reasons_stay_in_their_line() -> None:
+    reason = 'a\r\nb\x1b[1m\u202e'
+    shown = 'a\\r\\nb\\x1b[1m\\u202e'
+    assert str(SocketClosed(4000, reason)).endswith(f': {shown}')
+    assert str(SocketClosed(4000, '', reason)).endswith(f'; {shown}')
+    error = SocketClosed(4000, '', reason, ended_by='peer')
+    assert str(error).endswith(f': {shown}')
+    assert error.detail == reason
 
 
 def test_protocol_error() -> None:

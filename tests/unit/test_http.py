@@ -140,7 +140,8 @@ def test_headers_equality() -> None:
 
 def test_headers_repr_and_copies() -> None:
     headers = Headers(PAIRS)
-    assert repr(headers) == f'Headers({PAIRS!r})'
+    shown = [PAIRS[0], ('Set-Cookie', '***'), ('set-cookie', '***'), PAIRS[3]]
+    assert repr(headers) == f'Headers({shown!r})'
     for again in (
         pickle.loads(pickle.dumps(headers)),
         copy.copy(headers),
@@ -148,6 +149,19 @@ def test_headers_repr_and_copies() -> None:
     ):
         assert again == headers
         assert list(again.items()) == PAIRS
+
+
+@pytest.mark.parametrize(
+    'name', ['authorization', 'Proxy-Authorization', 'COOKIE', 'Set-Cookie']
+)
+def test_secrets_are_not_shown(name: str) -> None:
+    assert repr(Headers({name: 's3cret'})) == f"Headers([({name!r}, '***')])"
+    for value in ('s3cret\n', b's3cret', 's3cret\u4e16'):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            Headers([(name, value)])  # type: ignore[list-item]
+        assert 's3cret' not in str(caught.value)
+    with pytest.raises(ValueError, match=r"carry: '\\n' at index 1"):
+        Headers({name: 'a\nb'})
 
 
 # --- Request ---
