@@ -8,6 +8,7 @@ frames), `Message`, `Connection` (a peer that speaks messages) and `Server`
 from __future__ import annotations
 
 from ._activation import listen_fds
+from ._reconnecting import Reconnecting, reconnect
 from ._twspy import (
     CLOSE_ABNORMAL,
     CLOSE_BAD_GATEWAY,
@@ -86,9 +87,11 @@ __all__ = [
     'CloseMessage',
     'Connection',
     'Message',
+    'Reconnecting',
     'TextMessage',
     'connect',
     'pair',
+    'reconnect',
     # server and HTTP
     'Headers',
     'Request',
