@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar
 from . import _redirects
 from ._proxies import Proxy, find_proxy
 from ._redirects import Hop
-from ._twspy import Connection, websocket
+from ._twspy import Connection, _check_keepalive, websocket
 from ._version import __version__
 from .errors import HandshakeError
 from .uri import URI, parse_uri
@@ -131,6 +131,7 @@ class Dialer(Generic[ConnectionT]):
 
     def _check_combinations(self, uri: URI) -> None:
         _check_seconds('open_timeout', self.open_timeout)
+        _check_keepalive(self.ping_interval, self.ping_timeout, self.max_queue)
         if self.auth is not None and uri.auth is not None:
             raise TypeError(
                 'auth is given, and the URL has a user name: give one of both'
@@ -271,9 +272,10 @@ class Dialer(Generic[ConnectionT]):
     def _connection(self, sock: websocket) -> ConnectionT:
         try:
             connection: Any = self.connection_class(sock)
-            keep = getattr(connection, '_keep', None)
-            if keep is not None:
-                keep(self.ping_interval, self.ping_timeout, self.max_queue)
+            if isinstance(connection, Connection):
+                connection._keep(
+                    self.ping_interval, self.ping_timeout, self.max_queue
+                )
         except BaseException:
             sock.close()
             raise

@@ -258,6 +258,13 @@ class Connection:
     def queued(self) -> int: ...
     @property
     def latency(self) -> float | None: ...
+    def _keep(
+        self,
+        ping_interval: float | None,
+        ping_timeout: float | None,
+        max_queue: SupportsIndex | None,
+        /,
+    ) -> None: ...
     def send(
         self,
         message: Message | str | ReadableBuffer,
@@ -371,3 +378,13 @@ class _TLSContext:
 def _parse_certificate(
     der: bytes, /
 ) -> tuple[str, str, str, int, int, tuple[tuple[str, str], ...]]: ...
+
+def _check_keepalive(
+    ping_interval: float | None,
+    ping_timeout: float | None,
+    max_queue: SupportsIndex | None,
+    /,
+) -> None: ...
+def _keeper_work() -> None: ...
+def _keeper_stop() -> None: ...
+def _keeper_forget() -> None: ...

@@ -132,6 +132,20 @@ def connect(
     max_header_lines  128       header fields in it
     ================  ========  ============================================
 
+    The server is pinged after `ping_interval` of silence (RFC 6455 section
+    5.5.2). Where it answers nothing within `ping_timeout` the connection is
+    given up: what is under way or comes next raises SocketClosed with
+    `ended_by` 'keepalive'. `Connection.latency` is what the last answer took.
+    This goes on while the program does something else: then up to `max_queue`
+    messages are read ahead, which begins a second after the last `recv()`, so
+    that pings of the server are answered, too. What is read ahead comes out of
+    `recv()` first, handlers and hooks run there, and `conn.sock.recv()` raises
+    RuntimeError. Nothing is read ahead with None, while frames pass through
+    hooks of `conn.sock`, or while that is non-blocking: select() knows only
+    what is in the socket. (The `max_queue` of a Server is another one: bytes
+    to be sent.) One thread, 'twspy-keeper', does this for all connections of
+    a process; a forked child has none.
+
     Credentials, from `auth` or the URL, are sent only after the server has
     answered 401 with a challenge, so that Digest is used where a server
     offers it, and no server gets a password that it did not ask for.

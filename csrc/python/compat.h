@@ -60,6 +60,16 @@ PyObject_GetOptionalAttr(PyObject *object, PyObject *name, PyObject **result)
     return 0;
 }
 
+/* 1 and a strong reference, 0 where the object is gone, or -1 with an
+ * exception where `reference` is no weak reference. */
+static inline int
+PyWeakref_GetRef(PyObject *reference, PyObject **result)
+{
+    PyObject *object = PyWeakref_GetObject(reference); /* borrowed */
+    *result = object == NULL || object == Py_None ? NULL : Py_NewRef(object);
+    return object == NULL ? -1 : *result != NULL;
+}
+
 #endif /* before 3.13 */
 
 #endif /* TWS_PYTHON_COMPAT_H */

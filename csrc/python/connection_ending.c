@@ -2,6 +2,7 @@
  * why. */
 #include "python/connection_parts.h"
 
+#include "python/connection_ahead.h"
 #include "python/errors.h"
 #include "python/message_type.h"
 #include "loop/timers.h"
@@ -33,10 +34,13 @@ tws_blocking_is_over(ConnectionObject *conn)
 static uint64_t
 ping_age(const struct tws_blocking *blocking)
 {
-    if (blocking->ping_at == 0) {
-        return UINT64_MAX;
+    uint64_t at = blocking->ping_at;
+    if (blocking->ahead != NULL && blocking->ahead->ping_sent_at != 0) {
+        at = at == 0 || blocking->ahead->ping_sent_at < at
+                 ? blocking->ahead->ping_sent_at
+                 : at;
     }
-    return tws_clock_now() - blocking->ping_at;
+    return at == 0 ? UINT64_MAX : tws_clock_now() - at;
 }
 
 void

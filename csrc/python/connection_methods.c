@@ -3,7 +3,7 @@
 #include "python/connection_methods.h"
 
 #include "python/arguments.h"
-#include "python/connection_type.h"
+#include "python/connection_ahead.h"
 #include "python/message_type.h"
 
 static inline ConnectionObject *
@@ -507,6 +507,7 @@ PyMethodDef tws_connection_methods[] = {
      close_doc},
     {"add_hook", KEYWORDS(connection_add_hook), METH_VARARGS | METH_KEYWORDS,
      add_hook_doc},
+    {"_keep", tws_ahead_keep, METH_VARARGS, tws_ahead_keep_doc},
     {"onopen", ignore_event, METH_NOARGS, onopen_doc},
     {"onmessage", ignore_event, METH_O, onmessage_doc},
     {"onclose", ignore_event, METH_O, onclose_doc},

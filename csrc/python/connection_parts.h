@@ -11,6 +11,13 @@ websocket_of(ConnectionObject *conn)
     return (WebsocketObject *)conn->sock;
 }
 
+/* What the stream brought. */
+struct tws_incoming {
+    enum tws_event_type type;
+    PyObject *object; /* owned: Message, bytes of a ping or pong, or NULL */
+    size_t length;    /* bytes of its payload */
+};
+
 /* connection_ending.c --------------------------------------------------- */
 
 bool tws_blocking_is_over(ConnectionObject *conn);
@@ -66,5 +73,51 @@ struct tws_deadline tws_blocking_close_deadline(ConnectionObject *conn);
 /* Sends our Close frame, unless it is out already. -1 with an exception. */
 int tws_blocking_send_close(ConnectionObject *conn, uint16_t code,
                             struct tws_span reason);
+
+/* connection_receive.c --------------------------------------------------- */
+
+/* True where the next frame is read in pieces. By way of frames otherwise:
+ * for hooks, and for what websocket.recv() has left. A frame is finished the
+ * way it was begun, or its beginning would be lost. */
+bool tws_blocking_reads_pieces(ConnectionObject *conn);
+
+/* With the right to read, where that is done in pieces: the next event, which
+ * has been answered. 1: *in is set; 2: the stream has ended; -1 with an
+ * exception, which tws_blocking_judge_failure() is for. */
+int tws_blocking_read_event(ConnectionObject *conn,
+                            const struct tws_deadline *deadline,
+                            struct tws_incoming *in);
+
+/* What an exception of reading means for the connection. It stays pending,
+ * or SocketClosed takes its place. */
+void tws_blocking_judge_failure(ConnectionObject *conn);
+
+/* connection_ahead.c ----------------------------------------------------- */
+
+/* The oldest event that was read ahead, if any. 1: *in is set; 0: there is
+ * none; -1 with the exception that stands in its place. Whoever reads the
+ * stream takes these first, and looks again with the right to read: only who
+ * has that puts more there. */
+int tws_ahead_take(ConnectionObject *conn, struct tws_incoming *in);
+bool tws_ahead_any(ConnectionObject *conn);
+/* Throws all of them away: our Close frame is out. */
+void tws_ahead_discard(ConnectionObject *conn);
+
+/* tws_websocket_begin_read(), where the keeper may be reading at this
+ * instant: waits for that. `what` names the call. */
+int tws_ahead_begin_read(ConnectionObject *conn,
+                         const struct tws_deadline *deadline,
+                         const char *what);
+
+/* Around each call of the program that reads, so that the keeper knows. The
+ * second keeps a pending exception. */
+void tws_ahead_enter(ConnectionObject *conn);
+void tws_ahead_leave(ConnectionObject *conn);
+
+/* The Connection is going: it is not looked after any more. */
+void tws_ahead_end(ConnectionObject *conn);
+
+/* What is in the queue, for the garbage collector. */
+int tws_ahead_traverse(ConnectionObject *conn, visitproc visit, void *arg);
 
 #endif /* TWS_PYTHON_CONNECTION_PARTS_H */

@@ -2,21 +2,21 @@
  * websocket. */
 #include "python/connection_parts.h"
 
+#include "python/connection_ahead.h"
 #include "python/errors.h"
 #include "python/frame_type.h"
 #include "python/message_type.h"
 
-/* What the stream brought. */
-struct incoming {
-    enum tws_event_type type;
-    PyObject *object; /* owned: Message, bytes of a ping or pong, or NULL */
-};
-
-/* With the lock held: what the end will be told by. */
-static void
+/* With the lock held: what the end will be told by. False where it is not the
+ * program's. */
+static bool
 note_event(struct tws_blocking *blocking, const struct tws_event *event,
            bool answered)
 {
+    if (event->type == TWS_EVENT_PONG && blocking->ahead != NULL
+        && tws_ahead_take_pong(blocking->ahead, event)) {
+        return false;
+    }
     if (event->type == TWS_EVENT_PONG && event->length == blocking->ping_length
         && memcmp(event->data, blocking->ping_payload, event->length) == 0) {
         blocking->ping_at = 0;
@@ -27,13 +27,14 @@ note_event(struct tws_blocking *blocking, const struct tws_event *event,
             tws_ending_set_sent(&blocking->ending, event->code, TWS_SPAN(""));
         }
     }
+    return true;
 }
 
 /* Takes note of an event, answers it, and makes an object of it. 1: *in is
  * set; 0: nothing for the program; -1 with an exception. */
 static int
 take_event(ConnectionObject *conn, const struct tws_event *event,
-           struct incoming *in)
+           struct tws_incoming *in)
 {
     WebsocketObject *ws = websocket_of(conn);
     struct tws_control reply = {.length = 0};
@@ -47,7 +48,7 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
     bool ours_first = conn->blocking->session.sent_code != 0;
     bool concerns =
         tws_session_take(&conn->blocking->session, event, key, &reply);
-    note_event(conn->blocking, event, !ours_first);
+    concerns = note_event(conn->blocking, event, !ours_first) && concerns;
     pthread_mutex_unlock(&conn->blocking->lock);
     if (reply.length > 0
         && tws_websocket_send_control(ws, &reply,
@@ -59,6 +60,7 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
         return 0;
     }
     in->type = event->type;
+    in->length = event->length;
     switch (event->type) {
     case TWS_EVENT_TEXT:
     case TWS_EVENT_BINARY:
@@ -100,7 +102,7 @@ fail(ConnectionObject *conn, const struct tws_error *err)
 /* Reads until there is an event; returns as take_event(). */
 static int
 read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
-           struct incoming *in)
+           struct tws_incoming *in)
 {
     WebsocketObject *ws = websocket_of(conn);
     struct tws_assembler *assembler = &conn->blocking->assembler;
@@ -145,11 +147,18 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
     }
 }
 
-/* True where the next frame is read in pieces. By way of frames otherwise:
- * for hooks, and for what websocket.recv() has left. A frame is finished the
- * way it was begun, or its beginning would be lost. */
-static bool
-reads_pieces(ConnectionObject *conn)
+int
+tws_blocking_read_event(ConnectionObject *conn,
+                        const struct tws_deadline *deadline,
+                        struct tws_incoming *in)
+{
+    int result = read_event(conn, deadline, in);
+    conn->blocking->amid_frame = websocket_of(conn)->reader.in_payload;
+    return result;
+}
+
+bool
+tws_blocking_reads_pieces(ConnectionObject *conn)
 {
     const WebsocketObject *ws = websocket_of(conn);
     return conn->blocking->amid_frame
@@ -161,7 +170,8 @@ reads_pieces(ConnectionObject *conn)
  * frame. */
 static int
 read_event_of_frames(ConnectionObject *conn,
-                     const struct tws_deadline *deadline, struct incoming *in)
+                     const struct tws_deadline *deadline,
+                     struct tws_incoming *in)
 {
     WebsocketObject *ws = websocket_of(conn);
     for (;;) {
@@ -202,10 +212,8 @@ read_event_of_frames(ConnectionObject *conn,
     }
 }
 
-/* What an exception of reading means for the connection. It stays pending,
- * or SocketClosed takes its place. */
-static void
-judge_failure(ConnectionObject *conn)
+void
+tws_blocking_judge_failure(ConnectionObject *conn)
 {
     struct tws_state *state = conn->state;
     if (tws_blocking_judge_closed(conn) || tws_blocking_is_over(conn)
@@ -239,30 +247,54 @@ judge_failure(ConnectionObject *conn)
     }
 }
 
+/* Returns as tws_blocking_read_event(). */
+static int
+read_stream(ConnectionObject *conn, const struct tws_deadline *deadline,
+            struct tws_incoming *in)
+{
+    if (!tws_blocking_reads_pieces(conn)) {
+        return read_event_of_frames(conn, deadline, in);
+    }
+    if (tws_ahead_begin_read(conn, deadline, "recv()") < 0) {
+        return -1;
+    }
+    /* The keeper may have read on until now. */
+    int result = tws_ahead_take(conn, in);
+    if (result == 0) {
+        result = tws_blocking_read_event(conn, deadline, in);
+    }
+    tws_websocket_end_read(websocket_of(conn));
+    return result;
+}
+
+/* Where the end was met. Keeps a pending exception; -1 with another one. */
+static int
+finish(ConnectionObject *conn)
+{
+    struct tws_deadline patience = tws_blocking_close_deadline(conn);
+    return tws_blocking_linger_and_close(conn, &patience);
+}
+
 /* The next event, whatever it is; 1 or -1. A CLOSE has been answered then,
  * and the socket closed. */
 static int
 next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
-              struct incoming *in)
+              struct tws_incoming *in)
 {
-    WebsocketObject *ws = websocket_of(conn);
-    int result;
+    in->object = NULL;
+    int result = tws_ahead_take(conn, in);
+    if (result != 0) {
+        return result;
+    }
     if (tws_blocking_is_over(conn)) {
-        (void)tws_connection_raise_closed(conn);
+        /* The keeper has met the end, and may be lingering. */
+        if (websocket_of(conn)->phase == TWS_PHASE_CLOSED
+            || finish(conn) == 0) {
+            (void)tws_connection_raise_closed(conn);
+        }
         return -1;
     }
-    in->object = NULL;
-    if (!reads_pieces(conn)) {
-        result = read_event_of_frames(conn, deadline, in);
-    }
-    else if (tws_websocket_begin_read(ws) < 0) {
-        result = -1;
-    }
-    else {
-        result = read_event(conn, deadline, in);
-        conn->blocking->amid_frame = ws->reader.in_payload;
-        tws_websocket_end_read(ws);
-    }
+    result = read_stream(conn, deadline, in);
     if (result == 2) {
         if (tws_blocking_lose(conn, 0, TWS_SPAN("")) == 0) {
             (void)tws_connection_raise_closed(conn);
@@ -270,14 +302,12 @@ next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
         return -1;
     }
     if (result < 0) {
-        judge_failure(conn);
+        tws_blocking_judge_failure(conn);
     }
-    if (tws_blocking_is_over(conn)) {
-        struct tws_deadline patience = tws_blocking_close_deadline(conn);
-        if (tws_blocking_linger_and_close(conn, &patience) < 0) {
-            Py_CLEAR(in->object);
-            return -1;
-        }
+    if (tws_blocking_is_over(conn) && !tws_ahead_any(conn)
+        && finish(conn) < 0) {
+        Py_CLEAR(in->object);
+        return -1;
     }
     return result;
 }
@@ -304,12 +334,12 @@ await_other_close(ConnectionObject *conn, const struct tws_deadline *deadline)
     return tws_connection_raise_closed(conn);
 }
 
-PyObject *
-tws_blocking_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
+static PyObject *
+receive(ConnectionObject *conn, const struct tws_deadline *deadline)
 {
     struct tws_state *state = conn->state;
     for (;;) {
-        struct incoming in;
+        struct tws_incoming in;
         int status = 0;
         if (next_incoming(conn, deadline, &in) < 0) {
             pthread_mutex_lock(&conn->blocking->lock);
@@ -342,6 +372,15 @@ tws_blocking_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
 }
 
 PyObject *
+tws_blocking_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    tws_ahead_enter(conn);
+    PyObject *message = receive(conn, deadline);
+    tws_ahead_leave(conn);
+    return message;
+}
+
+PyObject *
 tws_blocking_receive_forever(ConnectionObject *conn)
 {
     struct tws_state *state = conn->state;
@@ -357,7 +396,7 @@ tws_blocking_receive_forever(ConnectionObject *conn)
             tws_deadline_after(websocket_of(conn)->timeout);
         PyObject *message = tws_blocking_recv(conn, &deadline);
         if (message == NULL) {
-            if (!tws_blocking_is_over(conn)
+            if (!tws_blocking_is_over(conn) || tws_ahead_any(conn)
                 || (!PyErr_ExceptionMatches(state->WebSocketError)
                     && !PyErr_ExceptionMatches(PyExc_OSError))) {
                 return NULL;
@@ -395,7 +434,7 @@ tws_blocking_receive_forever(ConnectionObject *conn)
 static int
 await_close(ConnectionObject *conn, const struct tws_deadline *deadline)
 {
-    struct incoming in;
+    struct tws_incoming in;
     while (!tws_blocking_is_over(conn)) {
         if (next_incoming(conn, deadline, &in) < 0) {
             return -1;
@@ -425,16 +464,21 @@ await_reader(ConnectionObject *conn, const struct tws_deadline *deadline)
     return 0;
 }
 
-int
-tws_blocking_close(ConnectionObject *conn, uint16_t code,
-                   struct tws_span reason, const struct tws_deadline *deadline)
+static int
+do_close(ConnectionObject *conn, uint16_t code, struct tws_span reason,
+         const struct tws_deadline *deadline)
 {
     struct tws_state *state = conn->state;
     int result = 0;
     if (tws_blocking_is_over(conn)) {
-        return tws_blocking_close_stream(conn);
+        tws_ahead_discard(conn);
+        return conn->blocking->ahead != NULL
+                       && websocket_of(conn)->phase != TWS_PHASE_CLOSED
+                   ? tws_blocking_linger_and_close(conn, deadline)
+                   : tws_blocking_close_stream(conn);
     }
     if (tws_blocking_send_close(conn, code, reason) == 0) {
+        tws_ahead_discard(conn);
         result = await_close(conn, deadline);
     }
     else {
@@ -458,5 +502,15 @@ tws_blocking_close(ConnectionObject *conn, uint16_t code,
             0);
         result = tws_blocking_close_stream(conn);
     }
+    return result;
+}
+
+int
+tws_blocking_close(ConnectionObject *conn, uint16_t code,
+                   struct tws_span reason, const struct tws_deadline *deadline)
+{
+    tws_ahead_enter(conn);
+    int result = do_close(conn, code, reason, deadline);
+    tws_ahead_leave(conn);
     return result;
 }

@@ -3,6 +3,7 @@
 #include "python/server_type.h"
 
 #include "python/address.h"
+#include "python/connection_ahead.h"
 #include "python/connection_methods.h"
 
 #include <stdlib.h>
@@ -96,13 +97,14 @@ connection_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(conn->send_hooks);
     Py_VISIT(conn->recv_hooks);
     Py_VISIT(conn->dict);
-    return 0;
+    return tws_ahead_traverse(conn, visit, arg);
 }
 
 static int
 connection_clear(PyObject *self)
 {
     ConnectionObject *conn = cast(self);
+    tws_ahead_end(conn);
     Py_CLEAR(conn->sock);
     Py_CLEAR(conn->server);
     Py_CLEAR(conn->bridge);
@@ -252,6 +254,9 @@ get_latency(PyObject *self, void *closure)
         latency =
             atomic_load_explicit(&conn->client->latency, memory_order_relaxed);
     }
+    else if (conn->blocking != NULL && conn->blocking->ahead != NULL) {
+        latency = atomic_load(&conn->blocking->ahead->latency);
+    }
     return latency == 0 ? Py_NewRef(Py_None)
                         : PyFloat_FromDouble((double)latency * 1e-9);
 }
@@ -281,8 +286,8 @@ static PyGetSetDef connection_getset[] = {
                "for that."),
      NULL},
     {"latency", get_latency, NULL,
-     PyDoc_STR("Seconds that the answer to the server's last keepalive ping "
-               "took, or\nNone where none was answered yet."),
+     PyDoc_STR("Seconds that the answer to the last keepalive ping took, or "
+               "None where none\nwas answered yet, or none is sent."),
      NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

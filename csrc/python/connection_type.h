@@ -25,6 +25,7 @@ struct tws_blocking {
     bool over; /* the closing handshake is done or will never be */
     bool told; /* the log was told of it */
     PyThread_type_lock done;        /* held until `over` */
+    struct tws_ahead *ahead;        /* a reference; NULL: it is not kept */
     struct tws_assembler assembler; /* belongs to the thread that reads */
     bool amid_frame; /* `assembler` has the beginning of the frame that is
                       * being received; so has the reader's thread */

@@ -3,6 +3,7 @@
 
 #include "python/connection_type.h"
 #include "python/frame_type.h"
+#include "python/keeper.h"
 #include "python/message_type.h"
 #include "python/websocket_type.h"
 #include "python/server_type.h"
@@ -126,8 +127,13 @@ module_exec(PyObject *module)
         PyErr_NoMemory();
         return -1;
     }
+    s->keeper = tws_keeper_new();
+    if (s->keeper == NULL) {
+        return -1;
+    }
     if (fill_names(s) < 0 || add_types(module, s) < 0
-        || add_constants(module) < 0) {
+        || add_constants(module) < 0
+        || PyModule_AddFunctions(module, tws_keeper_functions) < 0) {
         return -1;
     }
     return 0;
@@ -179,6 +185,8 @@ module_free(void *module)
 {
     struct tws_state *s = tws_state_of_module(module);
     (void)module_clear(module);
+    tws_keeper_free(s->keeper);
+    s->keeper = NULL;
     tws_mask_pool_free(s->mask_pool);
     s->mask_pool = NULL;
 }

@@ -39,6 +39,7 @@
     X("twspy.errors", PingError)                                              \
     X("twspy.errors", SSLError)                                               \
     X("twspy.errors", ConcurrencyError)                                       \
+    X("twspy._keeper", start_keeper)                                          \
     X("twspy.http", Headers)                                                  \
     X("twspy.http", Request)                                                  \
     X("twspy.http", Response)                                                 \
@@ -67,6 +68,7 @@ struct tws_state {
     PyTypeObject *tls_context_type;
 
     struct tws_mask_pool *mask_pool; /* owned */
+    struct tws_keeper *keeper;       /* owned; see keeper.h */
 
 #define X(name) PyObject *str_##name;
     TWS_NAMES(X)

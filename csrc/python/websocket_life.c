@@ -84,6 +84,7 @@ static void
 release_descriptor(WebsocketObject *ws)
 {
     PyObject *pending = PyErr_GetRaisedException();
+    tws_ahead_release_descriptor(ws);
     tws_acceptor_free(ws->acceptor);
     ws->acceptor = NULL;
     tws_handshake_forget(ws);
@@ -410,7 +411,7 @@ holds_bytes(const WebsocketObject *ws)
     return tws_buffer_length(&ws->in) > 0 || ws->reader.in_payload
            || ws->reader.partial_length > 0 || ws->kept != NULL
            || tws_buffer_length(&ws->out) > 0
-           || tws_buffer_length(&ws->control) > 0;
+           || tws_buffer_length(&ws->control) > 0 || tws_ahead_holds(ws);
 }
 
 /* Nobody else may use the descriptor while it changes hands: from here on

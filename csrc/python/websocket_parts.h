@@ -33,6 +33,12 @@ void tws_websocket_leave(WebsocketObject *ws);
 int tws_websocket_claim(WebsocketObject *ws, const char *what);
 void tws_websocket_disclaim(WebsocketObject *ws);
 
+/* connection_ahead.c: its descriptor is about to be closed, or given away. Who
+ * watches it does so no more. */
+void tws_ahead_release_descriptor(WebsocketObject *ws);
+/* With the guard held: true where messages were read ahead. */
+bool tws_ahead_holds(const WebsocketObject *ws);
+
 /* True where close() was called, by whichever thread. */
 bool tws_websocket_is_closing(WebsocketObject *ws);
 

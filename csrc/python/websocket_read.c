@@ -110,6 +110,11 @@ tws_websocket_fill(WebsocketObject *ws, uint8_t *room, size_t size,
         enum tws_status status = read_some(ws, room, size, got, &err);
         switch (status) {
         case TWS_OK:
+            /* Only who has the right to read writes it. */
+            atomic_store_explicit(
+                &ws->heard,
+                atomic_load_explicit(&ws->heard, memory_order_relaxed) + 1,
+                memory_order_relaxed);
             return 1;
         case TWS_AGAIN:
             if (wait_for_bytes(ws, deadline) < 0) {
@@ -359,6 +364,21 @@ tws_websocket_recv_frame(WebsocketObject *ws,
 
 /* --- methods --- */
 
+/* What its Connection has read ahead would be skipped. */
+static int
+check_not_read_ahead(WebsocketObject *ws, const char *what)
+{
+    if (TWS_LIKELY(!atomic_load(&ws->read_ahead))) {
+        return 0;
+    }
+    PyErr_Format(PyExc_RuntimeError,
+                 "%s on the websocket of a Connection that reads ahead: call "
+                 "recv() of the Connection, or pass max_queue=None to "
+                 "twspy.connect()",
+                 what);
+    return -1;
+}
+
 const char tws_websocket_recv_doc[] = PyDoc_STR(
     "recv($self, /)\n--\n\n"
     "Wait for the next frame and return it, a Frame.\n\n"
@@ -370,12 +390,16 @@ const char tws_websocket_recv_doc[] = PyDoc_STR(
     "with the close code to send, where the peer breaks the framing (RFC\n"
     "6455 section 5.2) or a frame is larger than max_size; every further\n"
     "call raises it again, and closing is up to the caller. SocketClosed at\n"
-    "the end of the stream. ConcurrencyError while another thread receives.");
+    "the end of the stream. ConcurrencyError while another thread receives.\n"
+    "RuntimeError where a Connection reads ahead (twspy.connect()).");
 
 PyObject *
 tws_websocket_recv_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     WebsocketObject *ws = tws_websocket_of(self);
+    if (check_not_read_ahead(ws, "recv()") < 0) {
+        return NULL;
+    }
     struct tws_deadline deadline = tws_websocket_deadline(ws);
     return tws_websocket_recv_frame(ws, &deadline);
 }
@@ -409,6 +433,9 @@ tws_websocket_recvn_method(PyObject *self, PyObject *number)
     }
     if (count < 0) {
         PyErr_Format(PyExc_ValueError, "n is %zd, expected at least 0", count);
+        return NULL;
+    }
+    if (check_not_read_ahead(ws, "recvn()") < 0) {
         return NULL;
     }
     struct tws_deadline deadline = tws_websocket_deadline(ws);

@@ -24,6 +24,8 @@ tws_websocket_new_bare(struct tws_state *state, PyTypeObject *type,
     ws->timeout = UINT64_MAX;
     atomic_init(&ws->reading, false);
     atomic_init(&ws->reading_thread, 0);
+    atomic_init(&ws->heard, 0);
+    atomic_init(&ws->read_ahead, false);
     atomic_init(&ws->end_wanted, false);
     atomic_init(&ws->unsent, false);
     atomic_init(&ws->shared, false);

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 struct tws_acceptor;
+struct tws_ahead;
 struct tws_dialing;
 struct tws_answering;
 
@@ -52,6 +53,8 @@ typedef struct {
                      * interrupted, the last one first. NULL: none */
     struct tws_frame_reader reader;
     struct tws_buffer in;      /* received, not parsed */
+    atomic_uint heard;         /* counts the times that bytes came */
+    atomic_bool read_ahead;    /* by its Connection: nobody else may read */
     struct tws_buffer partial; /* payload of the frame being received */
 
     /* Writing: belongs to the thread that holds `write_lock`. */
@@ -62,12 +65,13 @@ typedef struct {
     atomic_bool unsent;     /* `out` is not empty */
     atomic_bool shared;     /* another thread than the reading one has sent */
 
-    pthread_mutex_t guard;     /* of the next four */
+    pthread_mutex_t guard;     /* of the next five */
     struct tws_buffer control; /* packed control frames that wait for the
                                 * thread that is writing */
     bool close_queued;         /* a Close frame is among them, or was */
     unsigned users;            /* calls that use the descriptor now */
     bool closing;              /* the last of them closes it */
+    struct tws_ahead *ahead;   /* borrowed; of the Connection, or NULL */
 
     PyObject *send_hooks; /* strong; tuple of callables, or NULL */
     PyObject *recv_hooks;
