@@ -351,10 +351,11 @@ def test_a_failure_behind_a_redirect_says_where() -> None:
 
 
 def test_redirect_to_tls() -> None:
-    """Told before the connection is made."""
+    """Followed, to a port where nobody listens."""
     with serving(say(redirect('https://127.0.0.1:1/'))) as server:
-        with pytest.raises(ValueError, match='wss is not supported'):
+        with pytest.raises(ConnectionRefusedError) as caught:
             twspy.connect(server.url)
+        assert 'wss://127.0.0.1:1/' in caught.value.__notes__[0]
 
 
 # --- time ---
