@@ -257,7 +257,8 @@ writev_lock_held(struct tws_tls *tls, const struct iovec *parts, int count,
     if (status != TWS_OK) {
         return status;
     }
-    if (tls->owed) {
+    skip(&cursor, 0); /* parts in front that are empty */
+    if (tls->owed && cursor.parts > 0) {
         tls->owed = false;
         skip(&cursor, 1);
         taken = 1;
@@ -276,11 +277,11 @@ writev_lock_held(struct tws_tls *tls, const struct iovec *parts, int count,
         tls->owed = true;
         taken--;
     }
-    if (taken > 0) {
-        *written = taken;
-        return TWS_OK;
+    if (taken == 0 && (status != TWS_OK || encrypted != TWS_OK)) {
+        return TWS_AGAIN;
     }
-    return status == TWS_OK ? encrypted : status;
+    *written = taken;
+    return TWS_OK;
 }
 
 static enum tws_status

@@ -304,6 +304,11 @@ explain_certificate(struct tws_error *err, int code, X509 *x509,
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
         return untrusted(err, code, who, certificate);
+    case X509_V_ERR_INVALID_PURPOSE:
+        return tws_error_tls(err,
+                             "certificate of %s: made for another purpose "
+                             "(extended key usage)",
+                             who);
     default:
         return tws_error_tls(err, "certificate of %s: %s", who,
                              X509_verify_cert_error_string(code));

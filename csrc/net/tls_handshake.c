@@ -106,27 +106,6 @@ tws_tls_fail_lock_held(struct tws_tls *tls, struct tws_error *err)
     return err->status;
 }
 
-/* RFC 7301 §3.1: the server picks one of what was offered. */
-static bool
-alpn_was_offered(const struct tws_tls *tls)
-{
-    const struct tws_tls_context *context = tls->context;
-    const unsigned char *name;
-    unsigned length;
-    SSL_get0_alpn_selected(tls->ssl, &name, &length);
-    if (length == 0 || context->role == TWS_SERVER) {
-        return true;
-    }
-    for (size_t at = 0; at < context->alpn_length;
-         at += 1U + context->alpn[at]) {
-        if (context->alpn[at] == length
-            && memcmp(context->alpn + at + 1, name, length) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum tws_status
 advance(struct tws_tls *tls, struct tws_error *err)
 {
@@ -136,12 +115,6 @@ advance(struct tws_tls *tls, struct tws_error *err)
     int done = SSL_do_handshake(tls->ssl);
     if (done == 1) {
         tls->shaken = true;
-        if (!alpn_was_offered(tls)) {
-            (void)tws_error_tls(&tls->error, "the server chose an application "
-                                             "protocol (ALPN) that was not "
-                                             "offered");
-            return tws_tls_fail_lock_held(tls, err);
-        }
         return TWS_OK;
     }
     if (SSL_get_error(tls->ssl, done) == SSL_ERROR_WANT_READ) {
