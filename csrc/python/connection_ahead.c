@@ -27,7 +27,7 @@ static int
 read_options(PyObject *args, struct tws_ahead *options)
 {
     static const struct tws_size_range messages = {
-        .least = 1, .most = PY_SSIZE_T_MAX, .none = "nothing is read ahead"};
+        .least = 1, .most = PY_SSIZE_T_MAX, .none = "no reading ahead"};
     PyObject *interval;
     PyObject *timeout;
     PyObject *queue;
