@@ -357,6 +357,15 @@ tws_ahead_leave(ConnectionObject *conn)
     }
 }
 
+/* In what runs inside of this thread's own reading: to wait for that would be
+ * for ourselves. */
+static bool
+is_own(WebsocketObject *ws)
+{
+    return atomic_load(&ws->reading)
+           && atomic_load(&ws->reading_thread) == PyThread_get_thread_ident();
+}
+
 int
 tws_ahead_begin_read(ConnectionObject *conn,
                      const struct tws_deadline *deadline, const char *what)
@@ -366,16 +375,32 @@ tws_ahead_begin_read(ConnectionObject *conn,
     int result = tws_websocket_begin_read(ws);
     if (TWS_LIKELY(result == 0) || ahead == NULL
         || !PyErr_ExceptionMatches(conn->state->ConcurrencyError)
-        || (atomic_load(&ws->reading)
-            && atomic_load(&ws->reading_thread)
-                   == PyThread_get_thread_ident())) {
+        || is_own(ws)) {
         return result;
     }
     PyErr_Clear();
     if (tws_lock_wait(ahead->busy, deadline, what) < 0) {
         return -1;
     }
-    result = tws_websocket_begin_read(ws);
+    result = 1;
+    if (!tws_ahead_any(conn) && !tws_blocking_is_over(conn)) {
+        result = tws_websocket_begin_read(ws);
+    }
     PyThread_release_lock(ahead->busy);
     return result;
+}
+
+int
+tws_ahead_settle(ConnectionObject *conn, const struct tws_deadline *deadline,
+                 const char *what)
+{
+    struct tws_ahead *ahead = ahead_of(conn);
+    if (ahead == NULL || is_own(websocket_of(conn))) {
+        return 0;
+    }
+    if (tws_lock_wait(ahead->busy, deadline, what) < 0) {
+        return -1;
+    }
+    PyThread_release_lock(ahead->busy);
+    return 0;
 }

@@ -104,10 +104,15 @@ bool tws_ahead_any(ConnectionObject *conn);
 void tws_ahead_discard(ConnectionObject *conn);
 
 /* tws_websocket_begin_read(), where the keeper may be reading at this
- * instant: waits for that. `what` names the call. */
+ * instant: waits for that. 0: the right is there; 1: the keeper has read
+ * something, or met the end; -1 with an exception. `what` names the call. */
 int tws_ahead_begin_read(ConnectionObject *conn,
                          const struct tws_deadline *deadline,
                          const char *what);
+
+/* Waits while the keeper is reading: what it has met is in the queue then. */
+int tws_ahead_settle(ConnectionObject *conn,
+                     const struct tws_deadline *deadline, const char *what);
 
 /* Around each call of the program that reads, so that the keeper knows. The
  * second keeps a pending exception. */

@@ -247,7 +247,7 @@ tws_blocking_judge_failure(ConnectionObject *conn)
     }
 }
 
-/* Returns as tws_blocking_read_event(). */
+/* Returns as tws_blocking_read_event(), or 3: what was read ahead is first. */
 static int
 read_stream(ConnectionObject *conn, const struct tws_deadline *deadline,
             struct tws_incoming *in)
@@ -255,14 +255,13 @@ read_stream(ConnectionObject *conn, const struct tws_deadline *deadline,
     if (!tws_blocking_reads_pieces(conn)) {
         return read_event_of_frames(conn, deadline, in);
     }
-    if (tws_ahead_begin_read(conn, deadline, "recv()") < 0) {
-        return -1;
+    int result = tws_ahead_begin_read(conn, deadline, "recv()");
+    if (result != 0) {
+        return result < 0 ? -1 : 3;
     }
     /* The keeper may have read on until now. */
-    int result = tws_ahead_take(conn, in);
-    if (result == 0) {
-        result = tws_blocking_read_event(conn, deadline, in);
-    }
+    result =
+        tws_ahead_any(conn) ? 3 : tws_blocking_read_event(conn, deadline, in);
     tws_websocket_end_read(websocket_of(conn));
     return result;
 }
@@ -275,26 +274,44 @@ finish(ConnectionObject *conn)
     return tws_blocking_linger_and_close(conn, &patience);
 }
 
+/* The keeper has met the end: it may be about to say with what, or be
+ * lingering. */
+static int
+take_last(ConnectionObject *conn, const struct tws_deadline *deadline,
+          struct tws_incoming *in)
+{
+    if (tws_ahead_settle(conn, deadline, "recv()") < 0) {
+        return -1;
+    }
+    int result = tws_ahead_take(conn, in);
+    if (result == 0) {
+        if (websocket_of(conn)->phase == TWS_PHASE_CLOSED
+            || finish(conn) == 0) {
+            (void)tws_connection_raise_closed(conn);
+        }
+        result = -1;
+    }
+    return result;
+}
+
 /* The next event, whatever it is; 1 or -1. A CLOSE has been answered then,
  * and the socket closed. */
 static int
 next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
               struct tws_incoming *in)
 {
+    int result;
     in->object = NULL;
-    int result = tws_ahead_take(conn, in);
-    if (result != 0) {
-        return result;
-    }
-    if (tws_blocking_is_over(conn)) {
-        /* The keeper has met the end, and may be lingering. */
-        if (websocket_of(conn)->phase == TWS_PHASE_CLOSED
-            || finish(conn) == 0) {
-            (void)tws_connection_raise_closed(conn);
+    do {
+        result = tws_ahead_take(conn, in);
+        if (result == 0 && tws_blocking_is_over(conn)) {
+            return take_last(conn, deadline, in);
         }
-        return -1;
-    }
-    result = read_stream(conn, deadline, in);
+        if (result != 0) {
+            return result;
+        }
+        result = read_stream(conn, deadline, in);
+    } while (result == 3);
     if (result == 2) {
         if (tws_blocking_lose(conn, 0, TWS_SPAN("")) == 0) {
             (void)tws_connection_raise_closed(conn);

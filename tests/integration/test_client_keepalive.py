@@ -955,6 +955,73 @@ print(conn.recv().payload)
     assert run(server, tmp_path, program) == (0, ['interrupted', 'x'])
 
 
+SLOW_KEEPER = """
+import sys, threading, twspy
+entered, leave = threading.Event(), threading.Event()
+
+def profile(frame, event, argument):
+    if (
+        event == 'call'
+        and frame.f_code.co_name == '__init__'
+        and frame.f_code.co_filename.endswith('errors.py')
+    ):
+        entered.set()
+        leave.wait(10)
+
+threading.setprofile(profile)
+conn = twspy.connect(sys.argv[1], ping_interval=None)
+threading.setprofile(None)
+assert entered.wait(10)
+for number in range(4):
+    try:
+        print(conn.recv(0.3 if number == 1 else 10).payload)
+    except Exception as error:
+        print(type(error).__name__)
+    if number == 1:
+        threading.Timer(0.2, leave.set).start()
+"""
+
+
+@pytest.mark.parametrize('kind', ['ProtocolError', 'SocketClosed'])
+def test_recv_waits_for_the_keeper(kind: str, tmp_path: Path) -> None:
+    """That reads at this instant, and takes long, as an exception is made by
+    Python code: this is no mistake of the program."""
+    path = tmp_path / 'program.py'
+    path.write_text(SLOW_KEEPER, encoding='utf-8')
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        url = f'ws://127.0.0.1:{listener.getsockname()[1]}/'
+        with run_python(path, url, cwd=tmp_path) as program:
+            peer = Peer(listener.accept()[0])
+            peer.send(answer(read_request(peer)[1]))
+            peer.say(TEXT, b'first')
+            if kind == 'ProtocolError':
+                peer.say(TEXT, b'\xff')
+            else:
+                wait_for_keeper(peer)
+                peer.reset()
+            assert program.wait() == 0
+            assert program.lines == [
+                'first',
+                'TimeoutError',
+                kind,
+                'SocketClosed',
+            ]
+            peer.close()
+
+
+def test_long_recv_and_then_none(connect: Connect) -> None:
+    """The keeper has left a recv() that waits alone, and is called."""
+    conn, peer = connect(**NEVER)
+    waiting = in_thread(conn.recv)
+    time.sleep(TAKES_OVER + 0.5)
+    peer.say(TEXT, b'at last')
+    assert waiting() == twspy.TextMessage('at last')
+    start = time.monotonic()
+    peer.say(PING, b'now')
+    assert peer.read_frame()[:2] == (PONG, b'now')
+    assert time.monotonic() - start < TAKES_OVER + 1
+
+
 def test_no_thread_can_be_started(server: EchoServer, tmp_path: Path) -> None:
     """A warning, and a connection without a keeper."""
     program = """
