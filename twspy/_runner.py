@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -344,3 +345,8 @@ def _stop_running() -> None:
             runner.stop()
         except Exception:
             logger.exception('%s failed while it stopped', runner.name)
+    # Loaded only where there is an ssl.SSLContext. It has no hook of its own,
+    # which would run before this one.
+    bridge = sys.modules.get('twspy._tls_bridge')
+    if bridge is not None:
+        bridge.finish()
