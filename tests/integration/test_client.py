@@ -274,10 +274,18 @@ def test_redirects_to_another_server_and_back() -> None:
 
 
 def test_each_hop_has_its_own_key() -> None:
+    """And what could be read only once is sent with each of them."""
     with serving(route({'/': redirect('/x')})) as server:
-        twspy.connect(server.url).sock.close()
+        twspy.connect(
+            server.url,
+            protocols=(name for name in ('a', 'b')),
+            headers=(field for field in [('X-Api', 'key')]),
+        ).sock.close()
     keys = {asked.head['sec-websocket-key'] for asked in server.requests}
     assert len(keys) == 2
+    for asked in server.requests:
+        assert asked.head['sec-websocket-protocol'] == 'a, b'
+        assert asked.head['x-api'] == 'key'
 
 
 def test_a_loop_ends() -> None:
@@ -641,7 +649,8 @@ def test_pair() -> None:
         ({'max_head_size': 64}, HandshakeError),
         ({'max_size': -1}, ValueError),
         ({'nonsense': 1}, TypeError),
-        ({'headers': {'Host': 'x'}}, ValueError),
+        # With the server waiting, which must not be waited for.
+        ({'headers': {'Host': 'x'}, 'open_timeout': None}, ValueError),
     ],
 )
 def test_pair_that_fails_leaves_nothing_open(

@@ -482,6 +482,15 @@ def test_bad_arguments_are_told_at_once(
         twspy.reconnect('ws://127.0.0.1:1/', **options)
 
 
+def test_a_unix_socket_needs_no_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('http_proxy', 'junk://')
+    twspy.reconnect('ws://localhost/', path='/no/such/socket')
+    with pytest.raises(ValueError, match='http_proxy'):
+        twspy.reconnect('ws://localhost/')
+
+
 @pytest.mark.parametrize('url', ['', 'http://h', 'ws://h:x/'])
 def test_bad_url_is_told_at_once(url: str) -> None:
     with pytest.raises(ValueError, match='url is'):
