@@ -31,6 +31,7 @@ def programs() -> dict[str, str]:
     names = {
         'class EchoServer': 'server',
         'twspy.connect': 'client',
+        'twspy.reconnect': 'reconnecting client',
         'class Chat': 'chat',
         'class EchoConnection': 'connection',
         'sock.listen()': 'frame server',
@@ -68,6 +69,21 @@ def test_client_and_echo_servers(tmp_path: Path, name: str) -> None:
         server.wait_for('disconnected|closed with 1000')
         server.send_signal(signal.SIGINT)
         assert (server.wait() == 0) == (name == 'server')
+
+
+def test_reconnecting_client(tmp_path: Path) -> None:
+    class Server(twspy.Server):
+        def onopen(self, client: twspy.Connection) -> None:
+            client.send(f'hello from number {number}')
+
+    port = free_port()
+    with running(tmp_path, 'reconnecting client', port) as client:
+        for number in 1, 2:
+            with Server(('127.0.0.1', port)):
+                client.wait_for(f'hello from number {number}')
+        client.send_signal(signal.SIGINT)
+        assert client.wait() != 0
+        assert 'KeyboardInterrupt' in client.lines[-1]
 
 
 def test_frames(tmp_path: Path) -> None:
@@ -128,6 +144,9 @@ def test_defaults_are_those_of_the_code() -> None:
     assert table['opening handshake, as a whole'] == '10 s'
     assert sock['close_timeout'].default == 2
     assert table['closing handshake'] == '2 s'
+    connect = inspect.signature(twspy.connect).parameters
+    assert connect['redirects'].default == 10
+    assert table['redirects that `connect()` follows'] == '10'
     assert server['max_join_time'].default == 2
     assert table['stop of a server'].startswith('2 s')
     assembler = (ROOT / 'csrc/protocol/assembler.h').read_text()
