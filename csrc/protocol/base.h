@@ -44,6 +44,14 @@ tws_span_equal(struct tws_span a, struct tws_span b)
            && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
 }
 
+/* Drops `length` bytes at the front; at most what is there. */
+static inline void
+tws_span_advance(struct tws_span *text, size_t length)
+{
+    text->data += length;
+    text->length -= length;
+}
+
 /* ASCII case folding only: HTTP names are ASCII (RFC 9110 §5.1). */
 static inline char
 tws_ascii_lower(char c)

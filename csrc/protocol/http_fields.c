@@ -21,28 +21,19 @@ element_length(struct tws_span text)
     return text.length;
 }
 
-/* Drops `length` bytes at the front. */
-static void
-advance(struct tws_span *text, size_t length)
-{
-    text->data += length;
-    text->length -= length;
-}
-
-static void
-skip_white_space(struct tws_span *text)
+void
+tws_http_skip_space(struct tws_span *text)
 {
     size_t i = 0;
     while (i < text->length
            && (text->data[i] == ' ' || text->data[i] == '\t')) {
         i++;
     }
-    advance(text, i);
+    tws_span_advance(text, i);
 }
 
-/* Takes the token at the front of `text`; false where there is none. */
-static bool
-take_token(struct tws_span *text, struct tws_span *token)
+bool
+tws_http_take_token(struct tws_span *text, struct tws_span *token)
 {
     size_t i = 0;
     while (i < text->length
@@ -51,7 +42,7 @@ take_token(struct tws_span *text, struct tws_span *token)
         i++;
     }
     *token = (struct tws_span){.data = text->data, .length = i};
-    advance(text, i);
+    tws_span_advance(text, i);
     return i > 0;
 }
 
@@ -62,7 +53,7 @@ tws_list_next(struct tws_list_walker *walker, struct tws_span *element)
         struct tws_span found = {.data = walker->rest.data,
                                  .length = element_length(walker->rest)};
         bool comma = found.length < walker->rest.length;
-        advance(&walker->rest, found.length + (comma ? 1 : 0));
+        tws_span_advance(&walker->rest, found.length + (comma ? 1 : 0));
         found = tws_http_trim(found);
         if (found.length > 0) {
             *element = found;
@@ -118,12 +109,12 @@ tws_extension_next(struct tws_extension_walker *walker, struct tws_span *name,
     }
     struct tws_span params = element;
     struct tws_span token;
-    if (!take_token(&params, &token)) {
+    if (!tws_http_take_token(&params, &token)) {
         return tws_error_refused(err, 400,
                                  "extension is \"%.*s\", expected a token",
                                  TWS_HTTP_QUOTED(element));
     }
-    skip_white_space(&params);
+    tws_http_skip_space(&params);
     enum tws_status status = expect_semicolon(params, err);
     if (status != TWS_OK) {
         return status;
@@ -142,15 +133,15 @@ take_quoted(struct tws_span *rest, struct tws_extension_param *param,
             struct tws_error *err)
 {
     struct tws_span text = *rest;
-    advance(&text, 1);
+    tws_span_advance(&text, 1);
     const char *start = text.data;
     struct tws_span part;
-    bool token = take_token(&text, &part);
+    bool token = tws_http_take_token(&text, &part);
     bool quoted_pairs = false;
     while (text.length > 0 && text.data[0] == '\\') {
         quoted_pairs = true;
-        advance(&text, 1);
-        token = take_token(&text, &part);
+        tws_span_advance(&text, 1);
+        token = tws_http_take_token(&text, &part);
         if (!token) {
             break;
         }
@@ -165,7 +156,7 @@ take_quoted(struct tws_span *rest, struct tws_extension_param *param,
     param->quoted_pairs = quoted_pairs;
     param->value = (struct tws_span){.data = start,
                                      .length = (size_t)(text.data - start)};
-    advance(&text, 1);
+    tws_span_advance(&text, 1);
     *rest = text;
     return TWS_OK;
 }
@@ -180,33 +171,33 @@ tws_extension_param_next(struct tws_extension_walker *walker,
     if (rest.length == 0) {
         return TWS_EOF;
     }
-    advance(&rest, 1); /* the semicolon */
-    skip_white_space(&rest);
+    tws_span_advance(&rest, 1); /* the semicolon */
+    tws_http_skip_space(&rest);
     struct tws_extension_param found = {.value = TWS_SPAN("")};
-    if (!take_token(&rest, &found.name)) {
+    if (!tws_http_take_token(&rest, &found.name)) {
         return tws_error_refused(
             err, 400, "extension parameter is \"%.*s\", expected a token",
             TWS_HTTP_QUOTED(rest));
     }
-    skip_white_space(&rest);
+    tws_http_skip_space(&rest);
     if (rest.length > 0 && rest.data[0] == '=') {
         found.has_value = true;
-        advance(&rest, 1);
-        skip_white_space(&rest);
+        tws_span_advance(&rest, 1);
+        tws_http_skip_space(&rest);
         if (rest.length > 0 && rest.data[0] == '"') {
             enum tws_status status = take_quoted(&rest, &found, err);
             if (status != TWS_OK) {
                 return status;
             }
         }
-        else if (!take_token(&rest, &found.value)) {
+        else if (!tws_http_take_token(&rest, &found.value)) {
             return tws_error_refused(
                 err, 400,
                 "value of extension parameter %.*s is \"%.*s\", expected a "
                 "token",
                 TWS_HTTP_QUOTED(found.name), TWS_HTTP_QUOTED(rest));
         }
-        skip_white_space(&rest);
+        tws_http_skip_space(&rest);
     }
     enum tws_status status = expect_semicolon(rest, err);
     if (status != TWS_OK) {

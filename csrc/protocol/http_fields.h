@@ -6,6 +6,11 @@
 
 #include "protocol/http1.h"
 
+/* Drops the spaces and tabs at the front (OWS, RFC 9110 §5.6.3). */
+void tws_http_skip_space(struct tws_span *text);
+/* Takes the token at the front; false where there is none. */
+bool tws_http_take_token(struct tws_span *text, struct tws_span *token);
+
 /* Walks the comma-separated elements of one field value. Set `rest` to the
  * value and call until false; empty elements are passed over (RFC 9110
  * §5.6.1.2). Elements come trimmed of spaces and tabs. A comma inside a
