@@ -178,13 +178,18 @@ def start_bridge(
     server_hostname: str | None,
     open_timeout: float | None,
 ) -> Bridged:
-    """Take over a connected socket, and encrypt what goes over it."""
+    """Take over a connected socket, also where this fails, and encrypt what
+    goes over it."""
     from ._tls_bridge import start
 
-    return start(
-        context,
-        descriptor,
-        server_side=server_side,
-        server_hostname=server_hostname,
-        open_timeout=open_timeout,
-    )
+    try:
+        return start(
+            context,
+            descriptor,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            open_timeout=open_timeout,
+        )
+    except BaseException:
+        os.close(descriptor)
+        raise

@@ -29,7 +29,7 @@ tws_blocking_init(ConnectionObject *conn, WebsocketObject *ws)
     }
     (void)PyThread_acquire_lock(blocking->done, NOWAIT_LOCK);
     tws_ending_clear(&blocking->ending);
-    if (tws_address_of_peer(ws->transport.fd, &peer) < 0) {
+    if (tws_websocket_peer_address(ws, &peer) < 0) {
         /* Gone already; the first recv() will tell. */
         PyErr_Clear();
     }

@@ -7,7 +7,7 @@
 #include "python/head_objects.h"
 #include "python/message_type.h"
 #include "python/origin_notice.h"
-#include "python/websocket_parts.h"
+#include "python/tls_bridge.h"
 
 #include <unistd.h>
 
@@ -330,47 +330,18 @@ replace(void *context, int fd)
     if (server->ssl_context == NULL) {
         return fd;
     }
-    PyObject *number = NULL;
-    PyObject *bridged =
+    PyObject *bridge =
         tws_bridge_start(server->state, server->ssl_context, &fd, TWS_SERVER,
                          NULL, server->options->open_timeout);
-    number = bridged == NULL ? NULL : PyLong_FromLong(fd);
-    if (number == NULL
-        || PyDict_SetItem(server->bridges, number, bridged) < 0) {
-        if (fd >= 0) {
-            close(fd);
-        }
+    if (bridge != NULL && tws_bridges_put(server->bridges, fd, bridge) < 0) {
+        close(fd);
         fd = -1;
+    }
+    if (fd < 0) {
         tws_server_handler_failed(server, Py_None);
     }
-    Py_XDECREF(number);
-    Py_XDECREF(bridged);
+    Py_XDECREF(bridge);
     return fd;
-}
-
-/* The client's own bridge; -1 with an exception. */
-static int
-take_bridge(ServerObject *server, struct tws_handshake *handshake,
-            ConnectionObject *client)
-{
-    if (server->bridges == NULL) {
-        return 0;
-    }
-    PyObject *number = PyLong_FromLong(tws_handshake_fd(handshake));
-    if (number == NULL) {
-        return -1;
-    }
-    int result = 0;
-    PyObject *bridged = PyDict_GetItemWithError(server->bridges, number);
-    if (bridged != NULL) {
-        client->bridge = Py_NewRef(bridged);
-        result = PyDict_DelItem(server->bridges, number);
-    }
-    else if (PyErr_Occurred() != NULL) {
-        result = -1;
-    }
-    Py_DECREF(number);
-    return result;
 }
 
 /* The str among options->protocols that the handshake chose, or None. */
@@ -404,7 +375,10 @@ accept_upgrade(ServerObject *server, struct tws_handshake *handshake,
     if (client == NULL) {
         return -1;
     }
-    if (take_bridge(server, handshake, (ConnectionObject *)client) < 0) {
+    if (server->bridges != NULL
+        && tws_bridges_take(server->bridges, tws_handshake_fd(handshake),
+                            &((ConnectionObject *)client)->bridge)
+               < 0) {
         Py_DECREF(client);
         return -1;
     }

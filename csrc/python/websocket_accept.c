@@ -6,6 +6,7 @@
 #include "python/errors.h"
 #include "python/head_objects.h"
 #include "python/origin_notice.h"
+#include "python/tls_bridge.h"
 #include "python/tls_context_type.h"
 #include "python/websocket_handshake.h"
 #include "loop/timers.h"
@@ -26,28 +27,23 @@ replace(void *context, int fd)
 {
     WebsocketObject *ws = context;
     PyObject *tls = tws_websocket_ssl_context(ws, ws->ssl, TWS_SERVER);
-    PyObject *bridged = NULL;
-    PyObject *number = NULL;
+    PyObject *bridge = NULL;
     if (tls == NULL) {
         close(fd);
         fd = -1;
         goto done;
     }
-    bridged = tws_bridge_start(ws->state, tls, &fd, TWS_SERVER, NULL,
-                               ws->options->open_timeout);
-    number = bridged == NULL ? NULL : PyLong_FromLong(fd);
-    if (number == NULL || PyDict_SetItem(ws->bridges, number, bridged) < 0) {
-        if (fd >= 0) {
-            close(fd);
-        }
+    bridge = tws_bridge_start(ws->state, tls, &fd, TWS_SERVER, NULL,
+                              ws->options->open_timeout);
+    if (bridge != NULL && tws_bridges_put(ws->bridges, fd, bridge) < 0) {
+        close(fd);
         fd = -1;
     }
 done:
     if (fd < 0) {
         PyErr_WriteUnraisable((PyObject *)ws);
     }
-    Py_XDECREF(number);
-    Py_XDECREF(bridged);
+    Py_XDECREF(bridge);
     Py_XDECREF(tls);
     return fd;
 }
@@ -168,7 +164,7 @@ make_client(WebsocketObject *listener, struct tws_accepted *accepted)
     client->transport = accepted->transport; /* encrypted, or as it was */
     client->ssl = Py_XNewRef(listener->ssl);
     if (listener->bridges != NULL
-        && tws_bridge_attach(client, listener->bridges, fd) < 0) {
+        && tws_bridges_take(listener->bridges, fd, &client->bridge) < 0) {
         tws_websocket_close(client);
         goto done;
     }

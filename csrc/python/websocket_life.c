@@ -93,10 +93,6 @@ release_descriptor(WebsocketObject *ws)
     tws_buffer_release(&ws->out);
     tws_buffer_release(&ws->control);
     tws_transport_release(&ws->transport);
-    if (ws->names_fd >= 0) {
-        close(ws->names_fd);
-        ws->names_fd = -1;
-    }
     if (ws->socket != NULL) {
         PyObject *result = PyObject_CallMethod(ws->socket, "close", NULL);
         if (result == NULL) {

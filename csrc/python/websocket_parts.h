@@ -133,18 +133,6 @@ PyObject *tws_websocket_ssl_context(const WebsocketObject *ws, PyObject *ssl,
  * -1 with an exception. */
 int tws_websocket_server_hostname(const WebsocketObject *ws, char *host,
                                   size_t size);
-/* Puts a bridge over the connected descriptor *fd, which it takes over;
- * *fd becomes the one that carries what is decrypted, or -1. */
-PyObject *tws_bridge_start(struct tws_state *state, PyObject *context, int *fd,
-                           enum tws_role role, const char *host,
-                           uint64_t open_timeout);
-
-/* Takes the bridge of `fd` out of a dict of them: it is ws's now. -1 with an
- * exception. */
-int tws_bridge_attach(WebsocketObject *ws, PyObject *bridges, int fd);
-/* The same for one that is known. */
-int tws_bridge_keep(WebsocketObject *ws, PyObject *bridged);
-
 /* Encrypts a connected websocket for the handshake that follows, where
  * enable_ssl() was called. `host` as in tws_tls_start(), of a client. -1 with
  * an exception. */

@@ -4,6 +4,7 @@
 
 #include "python/address.h"
 #include "python/errors.h"
+#include "python/tls_bridge.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,32 +13,23 @@
 
 #define UNCLOSED (~TWS_PHASES(TWS_PHASE_CLOSED))
 
-/* The descriptor of the peer's own socket. */
-static int
-names_fd(const WebsocketObject *ws)
-{
-    return ws->names_fd >= 0 ? ws->names_fd : ws->transport.fd;
-}
-
-/* Calls a method of the peer's socket. Where no socket.socket has it, as with
- * the client of a server, a duplicate of the descriptor stands in for a
- * moment. `args` is stolen. */
+/* Calls a method of the inner socket. The client of a server has none; a
+ * duplicate of its descriptor stands in for a moment. `args` is stolen. */
 static PyObject *
 delegate(WebsocketObject *ws, const char *name, PyObject *args)
 {
     PyObject *result = NULL;
     PyObject *sock = NULL;
     PyObject *method = NULL;
-    bool own = ws->socket != NULL && ws->names_fd < 0;
     if (args == NULL || tws_websocket_enter(ws) < 0) {
         Py_XDECREF(args);
         return NULL;
     }
-    if (own) {
+    if (ws->socket != NULL) {
         sock = Py_NewRef(ws->socket);
     }
     else {
-        int fd = fcntl(names_fd(ws), F_DUPFD_CLOEXEC, 0);
+        int fd = fcntl(ws->transport.fd, F_DUPFD_CLOEXEC, 0);
         if (fd < 0) {
             PyErr_SetFromErrno(PyExc_OSError);
             goto done;
@@ -53,7 +45,7 @@ delegate(WebsocketObject *ws, const char *name, PyObject *args)
     if (method != NULL) {
         result = PyObject_CallObject(method, args);
     }
-    if (!own) {
+    if (ws->socket == NULL) {
         PyObject *pending = PyErr_GetRaisedException();
         Py_XDECREF(PyObject_CallMethod(sock, "close", NULL));
         PyErr_Clear();
@@ -160,6 +152,36 @@ tws_websocket_fileno_method(PyObject *self, PyObject *Py_UNUSED(ignored))
                                                          : ws->transport.fd);
 }
 
+static int
+raise_unconnected(void)
+{
+    errno = ENOTCONN;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+int
+tws_websocket_peer_address(const WebsocketObject *ws,
+                           struct tws_address *address)
+{
+    if (ws->bridge != NULL) {
+        *address = tws_bridge_names(ws->bridge)->peer;
+        return address->length > 0 ? 0 : raise_unconnected();
+    }
+    return tws_address_of_peer(ws->transport.fd, address);
+}
+
+int
+tws_websocket_own_address(const WebsocketObject *ws,
+                          struct tws_address *address)
+{
+    if (ws->bridge != NULL) {
+        *address = tws_bridge_names(ws->bridge)->own;
+        return address->length > 0 ? 0 : raise_unconnected();
+    }
+    return tws_address_of_socket(ws->transport.fd, address);
+}
+
 const char tws_websocket_getpeername_doc[] =
     PyDoc_STR("getpeername($self, /)\n--\n\n"
               "The peer's address: (host, port) for AF_INET, (host, port,\n"
@@ -175,7 +197,7 @@ tws_websocket_getpeername_method(PyObject *self, PyObject *Py_UNUSED(ignored))
         || tws_websocket_enter(ws) < 0) {
         return NULL;
     }
-    int result = tws_address_of_peer(names_fd(ws), &address);
+    int result = tws_websocket_peer_address(ws, &address);
     tws_websocket_leave(ws);
     return result < 0 ? NULL : tws_address_object(&address);
 }
@@ -193,7 +215,7 @@ tws_websocket_getsockname_method(PyObject *self, PyObject *Py_UNUSED(ignored))
         || tws_websocket_enter(ws) < 0) {
         return NULL;
     }
-    int result = tws_address_of_socket(names_fd(ws), &address);
+    int result = tws_websocket_own_address(ws, &address);
     tws_websocket_leave(ws);
     return result < 0 ? NULL : tws_address_object(&address);
 }
@@ -291,7 +313,7 @@ tws_websocket_kind_get(PyObject *self, void *closure)
 {
     WebsocketObject *ws = tws_websocket_of(self);
     const char *name = closure;
-    if (ws->socket != NULL && ws->names_fd < 0) {
+    if (ws->socket != NULL) {
         return PyObject_GetAttrString(ws->socket, name);
     }
     if (tws_websocket_check(ws, UNCLOSED, name) < 0) {

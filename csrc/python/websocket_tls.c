@@ -3,10 +3,10 @@
 
 #include "python/errors.h"
 #include "python/served.h"
+#include "python/tls_bridge.h"
 #include "python/tls_context_type.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 const char tws_websocket_enable_ssl_doc[] = PyDoc_STR(
     "enable_ssl($self, /, context=None, **ssl_args)\n--\n\n"
@@ -109,75 +109,7 @@ tws_websocket_server_hostname(const WebsocketObject *ws, char *host,
     return result;
 }
 
-/* --- by way of an ssl.SSLContext --- */
-
-PyObject *
-tws_bridge_start(struct tws_state *state, PyObject *context, int *fd,
-                 enum tws_role role, const char *host, uint64_t open_timeout)
-{
-    PyObject *seconds = open_timeout == UINT64_MAX
-                            ? Py_NewRef(Py_None)
-                            : PyFloat_FromDouble((double)open_timeout / 1e9);
-    if (seconds == NULL) {
-        close(*fd);
-        *fd = -1;
-        return NULL;
-    }
-    /* Takes the descriptor over, whatever becomes of it. */
-    PyObject *bridged = PyObject_CallFunction(
-        state->start_bridge, "OiOzN", context, *fd,
-        role == TWS_SERVER ? Py_True : Py_False, host, seconds);
-    *fd = -1;
-    if (bridged == NULL) {
-        return NULL;
-    }
-    PyObject *number = PyObject_CallMethod(bridged, "detach", NULL);
-    long inner = number == NULL ? -1 : PyLong_AsLong(number);
-    Py_XDECREF(number);
-    if (inner < 0) {
-        Py_CLEAR(bridged);
-        return NULL;
-    }
-    *fd = (int)inner;
-    return bridged;
-}
-
-int
-tws_bridge_keep(WebsocketObject *ws, PyObject *bridged)
-{
-    PyObject *number = PyObject_CallMethod(bridged, "dup_socket", NULL);
-    long fd = number == NULL ? -1 : PyLong_AsLong(number);
-    Py_XDECREF(number);
-    if (fd < 0) {
-        return -1;
-    }
-    ws->names_fd = (int)fd;
-    Py_XSETREF(ws->bridge, Py_NewRef(bridged));
-    return 0;
-}
-
-int
-tws_bridge_attach(WebsocketObject *ws, PyObject *bridges, int fd)
-{
-    int result = -1;
-    PyObject *number = PyLong_FromLong(fd);
-    if (number == NULL) {
-        return -1;
-    }
-    PyObject *bridged = PyDict_GetItemWithError(bridges, number);
-    if (bridged != NULL) {
-        Py_INCREF(bridged);
-        if (PyDict_DelItem(bridges, number) == 0) {
-            result = tws_bridge_keep(ws, bridged);
-        }
-        Py_DECREF(bridged);
-    }
-    else if (PyErr_Occurred() == NULL) {
-        PyErr_SetString(PyExc_SystemError, "a connection lost its bridge");
-    }
-    Py_DECREF(number);
-    return result;
-}
+/* --- the beginning --- */
 
 /* The socket object gives its descriptor away and gets another one. */
 static int
@@ -185,7 +117,6 @@ begin_bridge(WebsocketObject *ws, PyObject *context, enum tws_role role,
              const char *host)
 {
     int result = -1;
-    PyObject *bridged = NULL;
     PyObject *number = PyObject_CallMethod(ws->socket, "detach", NULL);
     long fd = number == NULL ? -1 : PyLong_AsLong(number);
     Py_XDECREF(number);
@@ -196,14 +127,13 @@ begin_bridge(WebsocketObject *ws, PyObject *context, enum tws_role role,
     int inner = (int)fd;
     Py_CLEAR(ws->socket);
     ws->transport.fd = -1;
-    bridged = tws_bridge_start(ws->state, context, &inner, role, host,
-                               ws->options->open_timeout);
-    if (bridged != NULL
+    ws->bridge = tws_bridge_start(ws->state, context, &inner, role, host,
+                                  ws->options->open_timeout);
+    if (ws->bridge != NULL
         && tws_websocket_adopt(ws, inner, AF_UNIX, SOCK_STREAM, 0) == 0) {
         ws->timeout = timeout;
-        result = tws_bridge_keep(ws, bridged);
+        result = 0;
     }
-    Py_XDECREF(bridged);
     if (result < 0) {
         tws_websocket_close(ws); /* what it had is given away */
     }
@@ -237,12 +167,6 @@ tws_websocket_start_tls(WebsocketObject *ws, enum tws_role role,
 }
 
 /* --- what a connection tells --- */
-
-static PyObject *
-of_bridge(const WebsocketObject *ws, const char *name)
-{
-    return PyObject_GetAttrString(ws->bridge, name);
-}
 
 /* False: it is not encrypted, or closed. */
 static bool
@@ -279,7 +203,7 @@ tws_websocket_cipher_get(PyObject *self, void *Py_UNUSED(closure))
     WebsocketObject *ws = tws_websocket_of(self);
     struct tws_tls_info info;
     if (ws->bridge != NULL) {
-        return of_bridge(ws, "cipher");
+        return tws_bridge_get(ws->bridge, "cipher");
     }
     return read_info(ws, &info) ? tws_tls_cipher_object(&info)
                                 : Py_NewRef(Py_None);
@@ -291,7 +215,7 @@ tws_websocket_version_get(PyObject *self, void *Py_UNUSED(closure))
     WebsocketObject *ws = tws_websocket_of(self);
     struct tws_tls_info info;
     if (ws->bridge != NULL) {
-        return of_bridge(ws, "version");
+        return tws_bridge_get(ws->bridge, "version");
     }
     return read_info(ws, &info) ? PyUnicode_FromString(info.version)
                                 : Py_NewRef(Py_None);
@@ -303,7 +227,7 @@ tws_websocket_alpn_get(PyObject *self, void *Py_UNUSED(closure))
     WebsocketObject *ws = tws_websocket_of(self);
     struct tws_tls_info info;
     if (ws->bridge != NULL) {
-        return of_bridge(ws, "selected_alpn");
+        return tws_bridge_get(ws->bridge, "selected_alpn");
     }
     if (!read_info(ws, &info) || info.alpn.length == 0) {
         Py_RETURN_NONE;
@@ -321,7 +245,7 @@ peer_der(WebsocketObject *ws)
     size_t length = 0;
     enum tws_status status = TWS_EOF;
     if (ws->bridge != NULL) {
-        return of_bridge(ws, "peer_certificate");
+        return tws_bridge_get(ws->bridge, "peer_certificate");
     }
     if (ws->phase == TWS_PHASE_SERVED) {
         status = tws_served_peer_certificate(ws, &der, &length, &err);

@@ -19,7 +19,6 @@ tws_websocket_new_bare(struct tws_state *state, PyTypeObject *type,
     }
     ws->state = state;
     ws->transport.fd = -1;
-    ws->names_fd = -1;
     ws->phase = TWS_PHASE_CLOSED;
     ws->timeout = UINT64_MAX;
     atomic_init(&ws->reading, false);
@@ -210,10 +209,12 @@ phase_name(const WebsocketObject *ws)
 
 /* " 127.0.0.1:80" behind `before`; nothing where there is no address. */
 static PyObject *
-address_part(const char *before, int (*get)(int, struct tws_address *), int fd)
+address_part(const char *before,
+             int (*get)(const WebsocketObject *, struct tws_address *),
+             const WebsocketObject *ws)
 {
     struct tws_address address;
-    if (fd < 0 || get(fd, &address) < 0) {
+    if (ws->transport.fd < 0 || get(ws, &address) < 0) {
         PyErr_Clear();
         return PyUnicode_FromString("");
     }
@@ -237,9 +238,9 @@ websocket_repr(PyObject *self)
         return PyUnicode_FromFormat("<%s closed>", Py_TYPE(self)->tp_name);
     }
     int fd = ws->transport.fd;
-    PyObject *own = address_part(" ", tws_address_of_socket, fd);
-    PyObject *peer =
-        address_part(is_server ? " from " : " to ", tws_address_of_peer, fd);
+    PyObject *own = address_part(" ", tws_websocket_own_address, ws);
+    PyObject *peer = address_part(is_server ? " from " : " to ",
+                                  tws_websocket_peer_address, ws);
     if (own != NULL && peer != NULL) {
         result =
             PyUnicode_FromFormat("<%s fd=%d %s%U%U>", Py_TYPE(self)->tp_name,

@@ -11,6 +11,7 @@
 #include "python/blocking.h"
 #include "python/options.h"
 
+#include "net/socket.h"
 #include "net/transport.h"
 #include "protocol/frame_reader.h"
 #include "protocol/session.h"
@@ -94,8 +95,6 @@ typedef struct {
     PyObject *bridge;  /* strong; the TLS of an ssl.SSLContext, or NULL */
     PyObject *bridges; /* strong; of a listener with such: dict of those of
                         * half-open peers by descriptor */
-    int names_fd;      /* owned; where `bridge` is, the peer's own socket: what
-                        * names and options are of; else -1 */
     PyObject *dict;
     PyObject *weakrefs;
 } WebsocketObject;
@@ -149,6 +148,13 @@ PyObject *tws_websocket_recv_frame(WebsocketObject *ws,
 int tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
                               Py_ssize_t count,
                               const struct tws_deadline *deadline);
+
+/* The addresses of the peer's own socket. -1 with
+ * OSError. */
+int tws_websocket_own_address(const WebsocketObject *ws,
+                              struct tws_address *address);
+int tws_websocket_peer_address(const WebsocketObject *ws,
+                               struct tws_address *address);
 
 /* Tells the peer that nothing more comes (TCP FIN), best effort. */
 void tws_websocket_end_writing(WebsocketObject *ws);
