@@ -79,6 +79,13 @@ tws_accepting_resume(struct tws_server *server)
 }
 
 bool
+tws_accepting_has_place(struct tws_server *server)
+{
+    return atomic_load_explicit(server->places, memory_order_relaxed)
+           < server->options.max_clients;
+}
+
+bool
 tws_accepting_take_place(struct tws_server *server)
 {
     size_t taken = atomic_load_explicit(server->places, memory_order_relaxed);

@@ -19,6 +19,8 @@ struct tws_handshake {
     struct tws_opening opening;
     struct tws_address peer;
     struct tws_half_open_entry half_open;
+    struct tws_error refusal; /* that a handler has decided on, until it is
+                               * told; status TWS_OK: none */
     void *user;    /* of an accepted one, until it becomes a client's */
     bool placed;   /* has a place among max_clients, until a client has it */
     bool writing;  /* watched for room to write, else for bytes */
@@ -139,6 +141,16 @@ refused(struct tws_handshake *handshake, const struct tws_error *err)
     server->handlers.refused(server->handlers.context, &handshake->peer, err);
 }
 
+/* The driver's part of tws_handshake_note_refusal(). */
+static void
+report_refusal(struct tws_handshake *handshake)
+{
+    if (handshake->refusal.status != TWS_OK) {
+        refused(handshake, &handshake->refusal);
+        handshake->refusal.status = TWS_OK;
+    }
+}
+
 void
 tws_handshake_expired(struct tws_handshake *handshake)
 {
@@ -200,6 +212,14 @@ become_client(struct tws_worker *worker, struct tws_handshake *handshake)
     tws_serving_begin(worker, client);
 }
 
+static enum tws_status
+refuse_for_lack_of_place(struct tws_error *err)
+{
+    return tws_error_refused(err, 503,
+                             "the server has as many clients as it may: try "
+                             "again later");
+}
+
 /* Asks the program, or refuses in its stead. */
 static void
 decide(struct tws_worker *worker, struct tws_handshake *handshake,
@@ -211,21 +231,18 @@ decide(struct tws_worker *worker, struct tws_handshake *handshake,
     struct tws_error err;
     enum tws_status status =
         tws_handshake_judge(head, &server->options.policy, &request, &err);
-    if (status == TWS_OK && request.upgrade) {
-        handshake->placed = tws_accepting_take_place(server);
-        if (!handshake->placed) {
-            status = tws_error_refused(&err, 503,
-                                       "the server has as many clients as it "
-                                       "may: try again later");
-        }
+    /* It gets its place when it is accepted: whoever is refused after a slow
+     * look at its password has not kept others out meanwhile. */
+    if (status == TWS_OK && request.upgrade
+        && !tws_accepting_has_place(server)) {
+        status = refuse_for_lack_of_place(&err);
     }
     if (status == TWS_OK) {
         tws_pool_enter(&server->pool, worker, &handshake->watch);
         server->handlers.request(server->handlers.context, handshake, head,
                                  &request);
-        (void)tws_pool_leave(&server->pool, worker);
-        if (handshake->user == NULL) {
-            free_place(handshake); /* refused */
+        if (tws_pool_leave(&server->pool, worker)) {
+            report_refusal(handshake);
         }
         return;
     }
@@ -380,21 +397,37 @@ tws_handshake_attend(struct tws_worker *worker,
         drop(handshake);
     }
     else {
+        report_refusal(handshake);
         advance(worker, handshake);
     }
 }
 
 enum tws_status
 tws_handshake_accept(struct tws_handshake *handshake,
-                     const struct tws_handshake_request *request, void *user,
-                     struct tws_error *err)
+                     const struct tws_handshake_request *request,
+                     const struct tws_http_field *fields, size_t field_count,
+                     void *user, struct tws_error *err)
 {
-    enum tws_status status = tws_opening_accept(&handshake->opening, request,
-                                                TWS_SPAN(""), NULL, 0, err);
+    handshake->placed = tws_accepting_take_place(handshake->server);
+    if (!handshake->placed) {
+        return refuse_for_lack_of_place(err);
+    }
+    enum tws_status status = tws_opening_accept(
+        &handshake->opening, request, TWS_SPAN(""), fields, field_count, err);
     if (status == TWS_OK) {
         handshake->user = user;
     }
+    else {
+        free_place(handshake);
+    }
     return status;
+}
+
+void
+tws_handshake_note_refusal(struct tws_handshake *handshake,
+                           const struct tws_error *why)
+{
+    handshake->refusal = *why;
 }
 
 enum tws_status

@@ -154,18 +154,25 @@ int tws_handshake_fd(const struct tws_handshake *handshake);
  * the handshake is accepted or refused. */
 struct tws_span tws_handshake_head(const struct tws_handshake *handshake,
                                    const struct tws_http_head *head);
-/* `user` moves to the client, or back by `discard`. On failure it stays the
- * caller's. */
+/* `fields` are more fields of the 101. `user` moves to the client, or back by
+ * `discard`. On failure it stays the caller's, and the handshake undecided:
+ * TWS_REFUSED with http_status 503 where there are max_clients by now, or with
+ * 0 for a field that would break the head; TWS_NOMEM. */
 enum tws_status
 tws_handshake_accept(struct tws_handshake *handshake,
-                     const struct tws_handshake_request *request, void *user,
-                     struct tws_error *err);
+                     const struct tws_handshake_request *request,
+                     const struct tws_http_field *fields, size_t field_count,
+                     void *user, struct tws_error *err);
 enum tws_status tws_handshake_answer(struct tws_handshake *handshake,
                                      struct tws_span answer,
                                      struct tws_error *err);
 enum tws_status tws_handshake_refuse(struct tws_handshake *handshake,
                                      uint16_t http_status, const char *reason,
                                      bool head_only, struct tws_error *err);
+/* Beside one of the last two: it is a refusal that counts, and `refused` is
+ * called for it when the handler has returned. */
+void tws_handshake_note_refusal(struct tws_handshake *handshake,
+                                const struct tws_error *why);
 
 /* For the parts of a client. -------------------------------------------- */
 

@@ -56,7 +56,7 @@ struct tws_server {
 
     _Atomic size_t own_places;
     _Atomic size_t *places; /* that one, or shared with other servers: of
-                             * clients, and handshakes that shall be clients */
+                             * clients, and handshakes that were accepted */
 };
 
 /* From now, not from when the turn began: handlers may have taken long since
@@ -80,6 +80,7 @@ void tws_accepting_stop(struct tws_server *server);
 void tws_accepting_ready(struct tws_server *server);
 void tws_accepting_resume(struct tws_server *server); /* after a pause */
 /* For one more client. False: there are as many as there may be. */
+bool tws_accepting_has_place(struct tws_server *server);
 bool tws_accepting_take_place(struct tws_server *server);
 void tws_accepting_free_place(struct tws_server *server);
 

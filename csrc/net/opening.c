@@ -263,6 +263,7 @@ tws_opening_accept(struct tws_opening *opening,
         status = tws_error_nomem(err);
     }
     if (status != TWS_OK) {
+        tws_buffer_release(&opening->out); /* it may be refused now */
         return status;
     }
     opening->state = TWS_OPENING_ANSWERING;

@@ -73,7 +73,8 @@ enum tws_opening_step tws_opening_advance(struct tws_opening *opening,
 /* The owner's decision. Accept writes the 101 with what `fields` holds in
  * addition (whole header lines, may be empty). Answer sends a whole HTTP
  * answer and then closes; refuse makes one from a status and a reason.
- * TWS_NOMEM (close the descriptor then). */
+ * TWS_NOMEM, or of accept TWS_REFUSED (http_status 0) for a field that would
+ * break the head: it is undecided still. */
 enum tws_status tws_opening_accept(struct tws_opening *opening,
                                    const struct tws_handshake_request *request,
                                    struct tws_span extensions,

@@ -121,3 +121,16 @@ tws_basic_write(struct tws_buffer *out, struct tws_span user,
     free(plain);
     return TWS_OK;
 }
+
+enum tws_status
+tws_basic_write_challenge(struct tws_buffer *out, struct tws_span realm,
+                          struct tws_error *err)
+{
+    const struct tws_span parts[] = {
+        TWS_SPAN("Basic realm=\""),
+        realm,
+        /* RFC 7617 §2.1. */
+        TWS_SPAN("\", charset=\"UTF-8\""),
+    };
+    return tws_auth_append(out, parts, TWS_ARRAY_SIZE(parts), err);
+}

@@ -31,4 +31,10 @@ enum tws_status tws_basic_write(struct tws_buffer *out, struct tws_span user,
                                 struct tws_span password,
                                 struct tws_error *err);
 
+/* Appends a server's challenge. `realm` is as tws_auth_is_realm() wants it.
+ * TWS_NOMEM leaves `out` as it was. */
+enum tws_status tws_basic_write_challenge(struct tws_buffer *out,
+                                          struct tws_span realm,
+                                          struct tws_error *err);
+
 #endif /* TWS_PROTOCOL_BASIC_AUTH_H */

@@ -205,6 +205,25 @@ tws_digest_response(const struct tws_digest_request *request,
 
 /* A server's side ------------------------------------------------------- */
 
+enum tws_status
+tws_digest_write_challenge(struct tws_buffer *out,
+                           enum tws_digest_algorithm algorithm,
+                           struct tws_span realm, struct tws_span nonce,
+                           bool stale, struct tws_error *err)
+{
+    const struct tws_span parts[] = {
+        TWS_SPAN("Digest realm=\""),
+        realm,
+        TWS_SPAN("\", qop=\"auth\", algorithm="),
+        tws_digest_name(algorithm),
+        TWS_SPAN(", nonce=\""),
+        nonce,
+        TWS_SPAN("\", charset=UTF-8"),
+        stale ? TWS_SPAN(", stale=true") : TWS_SPAN(""),
+    };
+    return tws_auth_append(out, parts, TWS_ARRAY_SIZE(parts), err);
+}
+
 static enum tws_status
 improper(struct tws_error *err, const char *what)
 {

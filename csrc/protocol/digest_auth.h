@@ -60,6 +60,15 @@ enum tws_status tws_digest_response(const struct tws_digest_request *request,
 
 /* A server's side ------------------------------------------------------- */
 
+/* Appends a challenge (RFC 7616 §3.3). `realm` is as tws_auth_is_realm() wants
+ * it, `nonce` a token. `stale`: all was right but the nonce. TWS_NOMEM leaves
+ * `out` as it was. */
+enum tws_status tws_digest_write_challenge(struct tws_buffer *out,
+                                           enum tws_digest_algorithm algorithm,
+                                           struct tws_span realm,
+                                           struct tws_span nonce, bool stale,
+                                           struct tws_error *err);
+
 /* Credentials as a client sent them; spans borrowed from their field. */
 struct tws_digest_credentials {
     struct tws_auth_param username;

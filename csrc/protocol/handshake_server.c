@@ -405,6 +405,21 @@ cut_back(struct tws_buffer *out, size_t length)
     out->end = out->start + length;
 }
 
+/* Those that have a value. */
+static enum tws_status
+write_fields(struct tws_buffer *out, const struct tws_http_field *fields,
+             size_t count, struct tws_error *err)
+{
+    enum tws_status status = TWS_OK;
+    for (size_t i = 0; status == TWS_OK && i < count; i++) {
+        if (fields[i].value.length > 0) {
+            status = tws_http_write_field(out, fields[i].name, fields[i].value,
+                                          err);
+        }
+    }
+    return status;
+}
+
 enum tws_status
 tws_handshake_write_accept(struct tws_buffer *out,
                            const struct tws_handshake_request *request,
@@ -425,11 +440,8 @@ tws_handshake_write_accept(struct tws_buffer *out,
         {TWS_SPAN("Sec-WebSocket-Extensions"), extensions},
     };
     status = tws_http_write_status_line(out, 101, err);
-    for (size_t i = 0; status == TWS_OK && i < TWS_ARRAY_SIZE(fields); i++) {
-        if (fields[i].value.length > 0) {
-            status = tws_http_write_field(out, fields[i].name, fields[i].value,
-                                          err);
-        }
+    if (status == TWS_OK) {
+        status = write_fields(out, fields, TWS_ARRAY_SIZE(fields), err);
     }
     if (status != TWS_OK) {
         cut_back(out, before);
@@ -438,16 +450,17 @@ tws_handshake_write_accept(struct tws_buffer *out,
 }
 
 static enum tws_status
-write_refusal_fields(struct tws_buffer *out, uint16_t http_status,
-                     size_t body_length, struct tws_error *err)
+write_refusal_head(struct tws_buffer *out, uint16_t http_status,
+                   const struct tws_http_field *more, size_t count,
+                   size_t body_length, struct tws_error *err)
 {
     char digits[24];
-    int count = snprintf(digits, sizeof(digits), "%zu", body_length);
+    int length = snprintf(digits, sizeof(digits), "%zu", body_length);
     bool upgrade = http_status == 426;
     const struct tws_http_field fields[] = {
         {TWS_SPAN("Content-Type"), TWS_SPAN("text/plain; charset=utf-8")},
         {TWS_SPAN("Content-Length"),
-         {.data = digits, .length = (size_t)count}},
+         {.data = digits, .length = (size_t)length}},
         /* RFC 9110 §7.8: whoever sends Upgrade names it here, too. */
         {TWS_SPAN("Connection"),
          upgrade ? TWS_SPAN("close, Upgrade") : TWS_SPAN("close")},
@@ -458,11 +471,11 @@ write_refusal_fields(struct tws_buffer *out, uint16_t http_status,
          http_status == 405 ? TWS_SPAN("GET, HEAD") : TWS_SPAN("")},
     };
     enum tws_status status = tws_http_write_status_line(out, http_status, err);
-    for (size_t i = 0; status == TWS_OK && i < TWS_ARRAY_SIZE(fields); i++) {
-        if (fields[i].value.length > 0) {
-            status = tws_http_write_field(out, fields[i].name, fields[i].value,
-                                          err);
-        }
+    if (status == TWS_OK) {
+        status = write_fields(out, fields, TWS_ARRAY_SIZE(fields), err);
+    }
+    if (status == TWS_OK) {
+        status = write_fields(out, more, count, err);
     }
     return status == TWS_OK ? tws_http_write_end(out, err) : status;
 }
@@ -472,10 +485,20 @@ tws_handshake_write_refusal(struct tws_buffer *out, uint16_t http_status,
                             const char *reason, bool head_only,
                             struct tws_error *err)
 {
+    return tws_handshake_write_refusal_with(out, http_status, NULL, 0, reason,
+                                            head_only, err);
+}
+
+enum tws_status
+tws_handshake_write_refusal_with(struct tws_buffer *out, uint16_t http_status,
+                                 const struct tws_http_field *fields,
+                                 size_t field_count, const char *reason,
+                                 bool head_only, struct tws_error *err)
+{
     size_t before = tws_buffer_length(out);
     size_t length = strlen(reason);
-    enum tws_status status =
-        write_refusal_fields(out, http_status, length + 1, err);
+    enum tws_status status = write_refusal_head(out, http_status, fields,
+                                                field_count, length + 1, err);
     if (status == TWS_OK && !head_only
         && (tws_buffer_append(out, reason, length) != TWS_OK
             || tws_buffer_append(out, "\n", 1) != TWS_OK)) {

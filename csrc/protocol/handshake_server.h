@@ -71,5 +71,13 @@ enum tws_status tws_handshake_write_refusal(struct tws_buffer *out,
                                             uint16_t http_status,
                                             const char *reason, bool head_only,
                                             struct tws_error *err);
+/* The same with more fields, as the challenges of a 401; those that are empty
+ * are left out. TWS_REFUSED (http_status 0) for one that would break the
+ * head. */
+enum tws_status
+tws_handshake_write_refusal_with(struct tws_buffer *out, uint16_t http_status,
+                                 const struct tws_http_field *fields,
+                                 size_t field_count, const char *reason,
+                                 bool head_only, struct tws_error *err);
 
 #endif /* TWS_PROTOCOL_HANDSHAKE_SERVER_H */

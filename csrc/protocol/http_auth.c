@@ -280,3 +280,29 @@ tws_auth_is_text(struct tws_span text)
     }
     return tws_utf8_valid((const uint8_t *)text.data, text.length);
 }
+
+bool
+tws_auth_is_realm(struct tws_span text)
+{
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.data[i];
+        if (c < 0x20 || c > 0x7e || c == '"' || c == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum tws_status
+tws_auth_append(struct tws_buffer *out, const struct tws_span *parts,
+                size_t count, struct tws_error *err)
+{
+    size_t before = tws_buffer_length(out);
+    for (size_t i = 0; i < count; i++) {
+        if (tws_buffer_append(out, parts[i].data, parts[i].length) != TWS_OK) {
+            out->end = out->start + before;
+            return tws_error_nomem(err);
+        }
+    }
+    return TWS_OK;
+}

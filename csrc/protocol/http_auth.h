@@ -64,4 +64,13 @@ bool tws_auth_value_is_nocase(const struct tws_auth_param *param,
  * characters (RFC 7617 §2, RFC 7616 §4). */
 bool tws_auth_is_text(struct tws_span text);
 
+/* True where a server may call its realm so: printable ASCII without quotes
+ * and backslashes, which clients do not agree how to hash. May be empty. */
+bool tws_auth_is_realm(struct tws_span text);
+
+/* Appends all parts, or none: TWS_NOMEM. */
+enum tws_status tws_auth_append(struct tws_buffer *out,
+                                const struct tws_span *parts, size_t count,
+                                struct tws_error *err);
+
 #endif /* TWS_PROTOCOL_HTTP_AUTH_H */

@@ -266,7 +266,7 @@ fixture_accept(struct fixture *fixture, struct tws_handshake *handshake,
     }
     visitor->fixture = fixture;
     enum tws_status status =
-        tws_handshake_accept(handshake, request, visitor, &err);
+        tws_handshake_accept(handshake, request, NULL, 0, visitor, &err);
     if (status == TWS_OK) {
         fixture->accepted++;
     }

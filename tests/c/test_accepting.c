@@ -204,7 +204,7 @@ refuse_in_many_ways(struct fixture *fixture, struct tws_handshake *handshake,
 {
     struct tws_error err;
     (void)head;
-    CHECK_INT(*fixture->options.places, 1); /* it has one meanwhile */
+    CHECK_INT(*fixture->options.places, 0); /* until it is accepted */
     switch ((int)fixture->requests) {
     case 1:
         CHECK_INT(tws_handshake_refuse(handshake, 403, "not you", false, &err),
@@ -282,8 +282,52 @@ BOTH_KINDS(who_vanishes_before_its_101_frees_its_place)
     fixture_end(&fixture);
 }
 
+/* The first request is decided when another one has the last place. */
+static void
+accept_when_full(struct fixture *fixture, struct tws_handshake *handshake,
+                 const struct tws_http_head *head,
+                 const struct tws_handshake_request *request)
+{
+    struct tws_error err;
+    (void)head;
+    if (fixture->requests > 1) {
+        CHECK_INT(fixture_accept(fixture, handshake, request), TWS_OK);
+        return;
+    }
+    fixture_block(fixture, fixture->context);
+    CHECK_INT(fixture_accept(fixture, handshake, request), TWS_REFUSED);
+    CHECK_INT(tws_handshake_refuse(handshake, 503, "full", false, &err),
+              TWS_OK);
+}
+
+EACH_WAY(a_slow_decision_holds_no_place)
+{
+    _Atomic size_t places = 0;
+    atomic_bool go = false;
+    struct fixture fixture;
+    fixture_init_pool(&fixture, way);
+    fixture.options.max_clients = 1;
+    fixture.options.places = &places;
+    fixture.on_request = accept_when_full;
+    fixture.context = &go;
+    fixture_start(&fixture);
+    int slow = dial(&fixture);
+    give(slow, UPGRADE_REQUEST, sizeof(UPGRADE_REQUEST) - 1);
+    EVENTUALLY(fixture.requests == 1);
+    int fd = connect_client(&fixture);
+    CHECK_INT(places, 1);
+    go = true;
+    expect_start(slow, "HTTP/1.1 503 ");
+    CHECK_INT(places, 1);
+    CHECK_INT(close(slow), 0);
+    close_politely(fd);
+    EVENTUALLY(places == 0);
+    fixture_end(&fixture);
+}
+
 RUN(T(all_that_wait_are_accepted),
     T(accepting_pauses_where_descriptors_run_out_and_goes_on),
     T(a_stop_ends_a_pause), T(servers_may_share_a_limit_of_clients),
     T(who_is_refused_takes_no_place),
-    T(who_vanishes_before_its_101_frees_its_place))
+    T(who_vanishes_before_its_101_frees_its_place),
+    T(a_slow_decision_holds_no_place))

@@ -232,6 +232,30 @@ TEST(a_name_is_hashed_where_that_is_asked_for)
     CHECK(strstr(got, "userhash") == NULL);
 }
 
+TEST(the_challenge_of_our_server_is_answered)
+{
+    for (int i = 0; i < TWS_DIGEST_ALGORITHMS; i++) {
+        struct tws_buffer out = TWS_BUFFER_EMPTY;
+        struct tws_error err;
+        CHECK_INT(tws_digest_write_challenge(
+                      &out, (enum tws_digest_algorithm)i, TWS_SPAN("my place"),
+                      TWS_SPAN("0123abcd"), i > 0, &err),
+                  TWS_OK);
+        CHECK_INT(tws_buffer_append(&out, "", 1), TWS_OK);
+        const char *challenge = (const char *)tws_buffer_data(&out);
+        CHECK(strcmp(challenge,
+                     i == TWS_DIGEST_MD5
+                         ? "Digest realm=\"my place\", qop=\"auth\", "
+                           "algorithm=MD5, nonce=\"0123abcd\", charset=UTF-8"
+                         : "Digest realm=\"my place\", qop=\"auth\", "
+                           "algorithm=SHA-256, nonce=\"0123abcd\", "
+                           "charset=UTF-8, stale=true")
+              == 0);
+        check_read(answer(&MUFASA, challenge, ""), &MUFASA, "my place");
+        tws_buffer_release(&out);
+    }
+}
+
 TEST(what_cannot_be_sent_is_refused)
 {
     static const struct tws_span CONTROL = {"a\nb", 3};
@@ -301,5 +325,6 @@ RUN(T(the_strongest_challenge_is_answered), T(the_first_of_equals_is_answered),
     T(what_is_not_supported_is_passed_over), T(names_are_quoted_and_read_back),
     T(names_beyond_ascii_go_as_the_challenge_says),
     T(a_name_is_hashed_where_that_is_asked_for),
+    T(the_challenge_of_our_server_is_answered),
     T(what_cannot_be_sent_is_refused), T(without_memory_nothing_is_written),
     T(stale_is_told_by_the_challenge_that_counts))

@@ -1,3 +1,5 @@
+#include "scarce_buffers.h"
+
 #include "guard.h"
 #include "harness.h"
 #include "protocol/basic_auth.h"
@@ -146,6 +148,36 @@ TEST(what_cannot_be_sent_is_not_written)
     }
 }
 
+TEST(a_challenge_names_realm_and_charset)
+{
+    struct tws_buffer out = TWS_BUFFER_EMPTY;
+    struct tws_error err;
+    CHECK_INT(tws_basic_write_challenge(&out, TWS_SPAN("my place"), &err),
+              TWS_OK);
+    CHECK_BYTES(tws_buffer_data(&out), tws_buffer_length(&out),
+                "Basic realm=\"my place\", charset=\"UTF-8\"");
+    tws_buffer_release(&out);
+}
+
+TEST(without_memory_nothing_is_written)
+{
+    struct tws_buffer out = TWS_BUFFER_EMPTY;
+    struct tws_error err;
+    static const char filler[240];
+    CHECK_INT(tws_buffer_append(&out, filler, sizeof(filler)), TWS_OK);
+    allocations_left = 0;
+    CHECK_INT(tws_basic_write_challenge(&out, TWS_SPAN("x"), &err), TWS_NOMEM);
+    CHECK_INT(tws_buffer_length(&out), sizeof(filler));
+    CHECK_INT(tws_basic_write(&out, TWS_SPAN("Aladdin"),
+                              TWS_SPAN("open sesame"), &err),
+              TWS_NOMEM);
+    CHECK_INT(tws_buffer_length(&out), sizeof(filler));
+    allocations_left = -1;
+    tws_buffer_release(&out);
+}
+
 RUN(T(examples_of_the_rfc), T(the_first_colon_ends_the_user_name),
     T(base64_has_one_form), T(what_is_no_text_is_refused),
-    T(what_is_written_is_read_back), T(what_cannot_be_sent_is_not_written))
+    T(what_is_written_is_read_back), T(what_cannot_be_sent_is_not_written),
+    T(a_challenge_names_realm_and_charset),
+    T(without_memory_nothing_is_written))

@@ -504,6 +504,34 @@ TEST(answer_without_memory_is_nomem)
     CHECK_INT(full.end, SIZE_MAX / 2);
 }
 
+TEST(refusal_may_have_more_fields)
+{
+    static const struct tws_http_field FIELDS[] = {
+        {{"WWW-Authenticate", 16}, {"Basic realm=x", 13}},
+        {{"X-Empty", 7}, {"", 0}},
+        {{"WWW-Authenticate", 16}, {"Negotiate", 9}},
+    };
+    static const struct tws_http_field BAD = {{"X-A", 3}, {"a\r\nb", 4}};
+    struct tws_buffer out = TWS_BUFFER_EMPTY;
+    struct tws_error err;
+    CHECK_INT(tws_handshake_write_refusal_with(&out, 401, FIELDS, 3, "no",
+                                               false, &err),
+              TWS_OK);
+    CHECK_BYTES(tws_buffer_data(&out), tws_buffer_length(&out),
+                "HTTP/1.1 401 Unauthorized\r\n"
+                "Content-Type: text/plain; charset=utf-8\r\n"
+                "Content-Length: 3\r\nConnection: close\r\n"
+                "WWW-Authenticate: Basic realm=x\r\n"
+                "WWW-Authenticate: Negotiate\r\n\r\nno\n");
+    size_t length = tws_buffer_length(&out);
+    CHECK_INT(tws_handshake_write_refusal_with(&out, 401, &BAD, 1, "no", false,
+                                               &err),
+              TWS_REFUSED);
+    CHECK_INT(err.http_status, 0);
+    CHECK_INT(tws_buffer_length(&out), length);
+    tws_buffer_release(&out);
+}
+
 TEST(refusal_of_a_version_names_13)
 {
     struct tws_buffer out = TWS_BUFFER_EMPTY;
@@ -564,5 +592,6 @@ RUN(T(good_upgrade_is_accepted), T(plain_get_and_head_are_not_upgrades),
     T(flood_of_list_elements_is_judged),
     T(sample_request_gives_the_sample_answer),
     T(answer_that_would_break_the_head_leaves_the_buffer_alone),
-    T(answer_without_memory_is_nomem), T(refusal_of_a_version_names_13),
+    T(answer_without_memory_is_nomem), T(refusal_may_have_more_fields),
+    T(refusal_may_have_more_fields), T(refusal_of_a_version_names_13),
     T(refusal_counts_the_body_it_leaves_out_for_head))

@@ -279,6 +279,90 @@ refuse(struct fixture *fixture, struct tws_handshake *handshake,
         TWS_OK);
 }
 
+static void
+accept_with_fields(struct fixture *fixture, struct tws_handshake *handshake,
+                   const struct tws_http_head *head,
+                   const struct tws_handshake_request *request)
+{
+    static const struct tws_http_field FIELDS[] = {
+        {{"Set-Cookie", 10}, {"a=1", 3}},
+        {{"Set-Cookie", 10}, {"b=2", 3}},
+    };
+    static const struct tws_http_field BAD = {{"X-A", 3}, {"a\r\nb", 4}};
+    struct visitor *visitor = calloc(1, sizeof(*visitor));
+    struct tws_error err;
+    (void)head;
+    must(visitor != NULL, "calloc");
+    visitor->fixture = fixture;
+    CHECK_INT(tws_handshake_accept(handshake, request, &BAD, 1, visitor, &err),
+              TWS_REFUSED);
+    CHECK_INT(err.http_status, 0);
+    CHECK_INT(
+        tws_handshake_accept(handshake, request, FIELDS, 2, visitor, &err),
+        TWS_OK);
+    fixture->accepted++;
+}
+
+BOTH_KINDS(a_101_may_have_more_fields)
+{
+    struct fixture fixture;
+    char head[1024];
+    fixture_init(&fixture, kind);
+    fixture.options.max_clients = 1; /* the failure gives its place back */
+    fixture.on_request = accept_with_fields;
+    fixture_start(&fixture);
+    int fd = dial(&fixture);
+    give(fd, UPGRADE_REQUEST, REQUEST_LENGTH);
+    CHECK(take_head(fd, head, sizeof(head)));
+    CHECK(strncmp(head, "HTTP/1.1 101 ", 13) == 0);
+    CHECK(strstr(head, "\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n")
+          != NULL);
+    CHECK(strstr(head, "X-A") == NULL);
+    put_text(fd, "hello");
+    expect_text(fd, "hello");
+    close_politely(fd);
+    fixture_end(&fixture);
+}
+
+static void
+turn_away(struct fixture *fixture, struct tws_handshake *handshake,
+          const struct tws_http_head *head,
+          const struct tws_handshake_request *request)
+{
+    struct tws_error why;
+    struct tws_error err;
+    (void)head;
+    (void)request;
+    int before = fixture->refused;
+    (void)tws_error_refused(&why, 401, "who are you?");
+    CHECK_INT(tws_handshake_answer(
+                  handshake, TWS_SPAN("HTTP/1.1 401 Unauthorized\r\n\r\nwho?"),
+                  &err),
+              TWS_OK);
+    tws_handshake_note_refusal(handshake, &why);
+    CHECK_INT(fixture->refused, before); /* not inside of the handler */
+}
+
+BOTH_KINDS(a_refusal_that_is_noted_counts)
+{
+    struct fixture fixture;
+    struct tws_stats stats;
+    fixture_init(&fixture, kind);
+    fixture.on_request = turn_away;
+    fixture_start(&fixture);
+    for (int i = 1; i <= 3; i++) {
+        int fd = dial(&fixture);
+        give(fd, UPGRADE_REQUEST, REQUEST_LENGTH);
+        expect_answer(fd, "HTTP/1.1 401 ", "who?");
+        CHECK_INT(close(fd), 0);
+        EVENTUALLY(fixture.refused == i);
+        CHECK_INT(fixture.last_http_status, 401);
+    }
+    tws_server_stats(fixture.server, &stats);
+    CHECK_INT(stats.refused, 3);
+    fixture_end(&fixture);
+}
+
 BOTH_KINDS(the_handler_refuses)
 {
     struct fixture fixture;
@@ -627,6 +711,7 @@ RUN(T(a_request_may_come_byte_by_byte_with_a_frame_behind_it),
     T(the_user_comes_back_where_the_101_finds_nobody),
     T(plain_http_is_answered), T(an_answer_arrives_while_the_peer_still_sends),
     T(a_long_answer_to_a_slow_reader_arrives_whole), T(the_handler_refuses),
+    T(a_101_may_have_more_fields), T(a_refusal_that_is_noted_counts),
     T(a_handler_that_does_nothing_drops_the_connection),
     T(a_bad_request_gets_its_status_and_not_a_reset),
     T(peers_that_do_not_finish_in_time_are_dropped),

@@ -19,6 +19,17 @@ refuse(struct fixture *fixture, struct tws_handshake *handshake,
 }
 
 static void
+turn_away(struct fixture *fixture, struct tws_handshake *handshake,
+          const struct tws_http_head *head,
+          const struct tws_handshake_request *request)
+{
+    struct tws_error why;
+    refuse(fixture, handshake, head, request);
+    (void)tws_error_refused(&why, 403, "not today");
+    tws_handshake_note_refusal(handshake, &why);
+}
+
+static void
 ignore(struct fixture *fixture, struct tws_handshake *handshake,
        const struct tws_http_head *head,
        const struct tws_handshake_request *request)
@@ -199,6 +210,31 @@ EACH_WAY(a_slow_decision_may_become_the_oldest_of_too_many)
     fixture_end(&fixture);
 }
 
+EACH_WAY(a_slow_refusal_counts_once)
+{
+    for (int i = 0; i < 2; i++) {
+        struct slow slow;
+        struct fixture fixture;
+        prepare_slow(&fixture, way, &slow);
+        slow.decide = turn_away;
+        if (i > 0) {
+            fixture.options.open_timeout = 100 * MILLISECOND;
+        }
+        int fd = start_slow(&fixture);
+        if (i > 0) {
+            EVENTUALLY(fixture.refused == 1);
+            CHECK_INT(fixture.last_http_status, 408);
+        }
+        slow.go = true;
+        (void)read_to_end(fd);
+        CHECK_INT(close(fd), 0);
+        EVENTUALLY(fixture.refused == 1);
+        CHECK_INT(fixture.last_http_status, i > 0 ? 408 : 403);
+        fixture_end(&fixture);
+        CHECK_INT(fixture.refused, 1);
+    }
+}
+
 /* The loop ends, and the handler returns after that. */
 EACH_WAY(a_stop_comes_amid_a_slow_decision)
 {
@@ -227,4 +263,4 @@ RUN(T(a_slow_decision_holds_up_nobody_else),
     T(the_peer_vanishes_amid_a_slow_decision),
     T(the_deadline_of_a_slow_decision_passes),
     T(a_slow_decision_may_become_the_oldest_of_too_many),
-    T(a_stop_comes_amid_a_slow_decision))
+    T(a_slow_refusal_counts_once), T(a_stop_comes_amid_a_slow_decision))

@@ -259,6 +259,18 @@ TEST(text_is_utf8_without_control_characters)
     CHECK(!tws_auth_is_text(TWS_SPAN("\xc3")));
 }
 
+TEST(a_realm_needs_no_backslash)
+{
+    CHECK(tws_auth_is_realm(TWS_SPAN("")));
+    CHECK(tws_auth_is_realm(TWS_SPAN("my place, a=b; ~!")));
+    CHECK(!tws_auth_is_realm(TWS_SPAN("my \"place\"")));
+    CHECK(!tws_auth_is_realm(TWS_SPAN("my\\place")));
+    CHECK(!tws_auth_is_realm(TWS_SPAN("my\nplace")));
+    CHECK(!tws_auth_is_realm(TWS_SPAN("my\tplace")));
+    CHECK(!tws_auth_is_realm(TWS_SPAN("\x7f")));
+    CHECK(!tws_auth_is_realm(TWS_SPAN("pl\xc3\xa4tz")));
+}
+
 /* Long runs of whatever a reader could look at again and again. */
 TEST(long_values_take_linear_time)
 {
@@ -291,5 +303,6 @@ RUN(T(challenges_are_walked_in_order), T(a_token68_stands_alone),
     T(quoted_strings_are_unquoted), T(broken_grammar_is_refused),
     T(a_parameter_comes_once), T(parameters_are_bounded),
     T(credentials_are_of_one_scheme), T(reasons_quote_no_secret),
-    T(values_compare_unquoted), T(text_is_utf8_without_control_characters),
+    T(a_realm_needs_no_backslash), T(values_compare_unquoted),
+    T(text_is_utf8_without_control_characters),
     T(long_values_take_linear_time))

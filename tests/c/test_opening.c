@@ -180,6 +180,13 @@ TEST(fields_of_the_owner)
                                  1, &ends.err),
               TWS_REFUSED);
     CHECK_INT(ends.opening.state, TWS_OPENING_DECIDING);
+    /* Nothing is left of the 101 that was begun. */
+    CHECK_INT(
+        tws_opening_refuse(&ends.opening, 500, "sorry", false, &ends.err),
+        TWS_OK);
+    CHECK_INT(advance(&ends), TWS_STEP_READ);
+    size_t length = hear(&ends, data, sizeof(data));
+    CHECK(length > 13 && memcmp(data, "HTTP/1.1 500 ", 13) == 0);
     close_ends(&ends);
 }
 
