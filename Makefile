@@ -43,7 +43,8 @@ ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thr
 	@$(CORE) SANITIZE=$(SANITIZE) tests
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 \
-	  TSAN_OPTIONS=allocator_may_return_null=1 $$(tools/find_python.sh) \
+	  TSAN_OPTIONS=allocator_may_return_null=1:suppressions=$(CURDIR)/tools/tsan.supp \
+	  $$(tools/find_python.sh) \
 	  tools/run_ctests.py --jobs $(JOBS) $$($(CORE) SANITIZE=$(SANITIZE) names)
 
 valgrind: packages-dev ## run the C tests under valgrind
