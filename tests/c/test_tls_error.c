@@ -123,6 +123,30 @@ TEST(unknown_root_in_the_chain)
     free_certificate(&leaf);
 }
 
+/* What is listed is trusted, though it is no root itself. */
+TEST(an_authority_below_a_root_may_be_trusted)
+{
+    struct tws_tls_context *server = default_server();
+    struct certificate below = make_certificate(
+        &(struct recipe){.common_name = "Below", .is_authority = true},
+        &other_authority);
+    struct certificate leaf =
+        make_certificate(&(struct recipe){.names = "DNS:a.test"}, &below);
+    struct tws_tls_context *client = new_context(
+        &(struct tws_tls_options){.verify = true,
+                                  .cafile = authority_file(&below)},
+        NULL);
+    tws_tls_context_release(server);
+    server = server_context_of(write_certificate("leaf", &leaf));
+    open_pair(&pair, client, server, "a.test", NULL);
+    shake_well(&pair);
+    close_pair(&pair);
+    tws_tls_context_release(client);
+    tws_tls_context_release(server);
+    free_certificate(&below);
+    free_certificate(&leaf);
+}
+
 static void
 check_expired(int version)
 {
@@ -442,8 +466,9 @@ TEST(the_queue_is_told_and_emptied)
 }
 
 RUN(T(unknown_authority), T(self_signed), T(unknown_root_in_the_chain),
-    T(expired), T(not_yet_valid), T(for_another_host), T(for_many_other_hosts),
-    T(for_no_host), T(not_for_a_server), T(no_certificate_of_a_client),
+    T(an_authority_below_a_root_may_be_trusted), T(expired), T(not_yet_valid),
+    T(for_another_host), T(for_many_other_hosts), T(for_no_host),
+    T(not_for_a_server), T(no_certificate_of_a_client),
     T(no_certificate_of_a_client_of_tls_1_3), T(unknown_authority_of_a_client),
     T(not_for_a_client), T(no_version_in_common), T(no_cipher_in_common),
     T(no_application_protocol_in_common), T(plain_http), T(anything_else),
