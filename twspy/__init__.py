@@ -53,6 +53,7 @@ from .errors import (
 )
 from .http import Headers, Request, Response
 from .server import Server
+from .tls import Certificate
 
 __all__ = [
     # opcodes
@@ -92,7 +93,8 @@ __all__ = [
     'connect',
     'pair',
     'reconnect',
-    # server and HTTP
+    # server, HTTP and TLS
+    'Certificate',
     'Headers',
     'Request',
     'Response',

@@ -7,17 +7,22 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import _twspy
 from .tls import Certificate, SSLArgs, check_names, check_ssl_args
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from ._tls_bridge import Bridged
+    from ._twspy import _TLSContext
 
 _MOST_CONTEXTS = 32
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class _Contexts:
@@ -26,9 +31,9 @@ class _Contexts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, _twspy._TLSContext] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _TLSContext] = OrderedDict()
 
-    def get(self, args: SSLArgs) -> _twspy._TLSContext:
+    def get(self, args: SSLArgs) -> _TLSContext:
         """The context for a client with these options; the oldest goes where
         there are too many."""
         key = args, _versions(args)
@@ -66,17 +71,22 @@ _contexts = _Contexts()
 def make_context(
     args: SSLArgs,
     server_side: bool,
-    previous: _twspy._TLSContext | None = None,
-) -> _twspy._TLSContext:
+    previous: _TLSContext | None = None,
+) -> _TLSContext:
     """Read the files that `args` name. SSLError or OSError where that fails.
 
     previous: a server's context that this one follows; its session tickets
     stay good.
     """
-    return _twspy._TLSContext(
+    # It imports this module before it is ready.
+    from ._twspy import _TLSContext
+
+    # Asked for once, though there may be several keys.
+    password = args.read_password()
+    return _TLSContext(
         server_side=server_side,
         certificates=tuple(
-            (name, certfile, keyfile, args.read_password())
+            (name, certfile, keyfile, password)
             for name, certfile, keyfile in args.certificates
         ),
         verify=args.require_client_cert if server_side else args.verify,
@@ -102,7 +112,7 @@ class SSLSettings:
         self.server_hostname: str | None = ssl_args.get('server_hostname')
         self._context = context
         self._args = ssl_args
-        self._made: _twspy._TLSContext | None = None
+        self._made: _TLSContext | None = None
         if context is not None:
             _check_context(context, ssl_args)
         else:
@@ -168,7 +178,20 @@ def _check_context(context: object, others: dict[str, Any]) -> None:
 
 def read_certificate(der: bytes) -> Certificate:
     """What a peer has sent, as an object."""
-    return Certificate(der, *_twspy._parse_certificate(der))
+    from ._twspy import _parse_certificate
+
+    [subject, issuer, serial, before, after, names] = _parse_certificate(der)
+    return Certificate(
+        der, subject, issuer, serial, _time(before), _time(after), names
+    )
+
+
+def _time(seconds: int) -> datetime:
+    """A time since 1970; those that datetime does not have are cut."""
+    try:
+        return _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        return _FIRST if seconds < 0 else _LAST
 
 
 def start_bridge(

@@ -24,7 +24,7 @@ import ssl
 import threading
 import time
 import weakref
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from ._tls_stream import CHUNK, SCRATCH, Outcome, Stream
 
@@ -153,7 +153,8 @@ def start(
         tcp.setblocking(False)
         if tcp.family in (socket.AF_INET, socket.AF_INET6):
             # Records leave whole: waiting for more only adds delay.
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # of a connection that is over
+                tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with _lock:
             ours, plain = _make_pair()
             undo.callback(plain.close)

@@ -204,6 +204,11 @@ class Stream:
         self._close_plain()
         if self.tcp.fileno() >= 0:
             self.forget(self.tcp.fileno())
+            try:
+                # A child that is being forked may have a copy yet.
+                self.tcp.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
             self.tcp.close()
 
     def abandon(self) -> None:
