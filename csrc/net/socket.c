@@ -1,5 +1,7 @@
 #include "net/socket.h"
 
+#include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -7,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/un.h>
 
 /* Messages are written whole, so waiting for more to send only adds delay. */
@@ -85,6 +88,21 @@ tws_socket_accept(int listener, int *fd, struct tws_address *peer,
 }
 
 enum tws_status
+tws_socket_open(int family, int protocol, int *fd, struct tws_error *err)
+{
+    int made =
+        socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+    if (made < 0) {
+        return tws_error_os(err, errno, "socket");
+    }
+    if (family != AF_UNIX) {
+        set_nodelay(made);
+    }
+    *fd = made;
+    return TWS_OK;
+}
+
+enum tws_status
 tws_socket_prepare(int fd, struct tws_error *err)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -131,6 +149,47 @@ tws_socket_connected(int fd, struct tws_error *err)
     return TWS_OK;
 }
 
+static void
+unix_host(const struct tws_address *address, char text[TWS_HOST_TEXT])
+{
+    const struct sockaddr_un *sun =
+        (const struct sockaddr_un *)&address->storage;
+    size_t header = offsetof(struct sockaddr_un, sun_path);
+    size_t length = address->length > header ? address->length - header : 0;
+    bool abstract = length > 0 && sun->sun_path[0] == '\0';
+    size_t skip = abstract ? 1 : 0;
+    (void)snprintf(text, TWS_HOST_TEXT, "%s%.*s", abstract ? "@" : "",
+                   (int)(length - skip), sun->sun_path + skip);
+}
+
+void
+tws_socket_host(const struct tws_address *address, char text[TWS_HOST_TEXT])
+{
+    const struct sockaddr_in *sin =
+        (const struct sockaddr_in *)&address->storage;
+    const struct sockaddr_in6 *sin6 =
+        (const struct sockaddr_in6 *)&address->storage;
+    text[0] = '\0';
+    switch (address->storage.ss_family) {
+    case AF_UNIX:
+        unix_host(address, text);
+        break;
+    case AF_INET:
+        (void)inet_ntop(AF_INET, &sin->sin_addr, text, TWS_HOST_TEXT);
+        break;
+    case AF_INET6:
+        (void)inet_ntop(AF_INET6, &sin6->sin6_addr, text, TWS_HOST_TEXT);
+        if (sin6->sin6_scope_id != 0) {
+            size_t length = strlen(text);
+            (void)snprintf(text + length, TWS_HOST_TEXT - length, "%%%u",
+                           (unsigned)sin6->sin6_scope_id);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
 int
 tws_poll_timeout(uint64_t timeout_ns)
 {
@@ -142,17 +201,21 @@ tws_poll_timeout(uint64_t timeout_ns)
 }
 
 enum tws_status
-tws_socket_wait(int fd, unsigned events, uint64_t timeout_ns, unsigned *ready,
-                struct tws_error *err)
+tws_socket_wait_any(struct tws_wait *waits, size_t count, uint64_t timeout_ns,
+                    struct tws_error *err)
 {
-    struct pollfd entry = {.fd = fd};
-    if ((events & TWS_WAIT_READ) != 0) {
-        entry.events |= POLLIN;
+    struct pollfd entries[TWS_WAITS_MAX];
+    assert(count <= TWS_WAITS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        entries[i] = (struct pollfd){.fd = waits[i].fd};
+        if ((waits[i].events & TWS_WAIT_READ) != 0) {
+            entries[i].events |= POLLIN;
+        }
+        if ((waits[i].events & TWS_WAIT_WRITE) != 0) {
+            entries[i].events |= POLLOUT;
+        }
     }
-    if ((events & TWS_WAIT_WRITE) != 0) {
-        entry.events |= POLLOUT;
-    }
-    int n = poll(&entry, 1, tws_poll_timeout(timeout_ns));
+    int n = poll(entries, (nfds_t)count, tws_poll_timeout(timeout_ns));
     int saved = errno;
     if (n < 0 && saved != EINTR) {
         return tws_error_os(err, saved, "poll");
@@ -160,16 +223,30 @@ tws_socket_wait(int fd, unsigned events, uint64_t timeout_ns, unsigned *ready,
     if (n <= 0) {
         return TWS_AGAIN;
     }
-    if ((entry.revents & POLLNVAL) != 0) {
-        return tws_error_os(err, EBADF, "poll");
+    for (size_t i = 0; i < count; i++) {
+        if ((entries[i].revents & POLLNVAL) != 0) {
+            return tws_error_os(err, EBADF, "poll");
+        }
+        waits[i].ready = 0;
+        if ((entries[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
+            waits[i].ready |= TWS_WAIT_READ;
+        }
+        if ((entries[i].revents & (POLLOUT | POLLHUP | POLLERR)) != 0) {
+            waits[i].ready |= TWS_WAIT_WRITE;
+        }
+        waits[i].ready &= waits[i].events;
     }
-    *ready = 0;
-    if ((entry.revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
-        *ready |= TWS_WAIT_READ;
-    }
-    if ((entry.revents & (POLLOUT | POLLHUP | POLLERR)) != 0) {
-        *ready |= TWS_WAIT_WRITE;
-    }
-    *ready &= events;
     return TWS_OK;
+}
+
+enum tws_status
+tws_socket_wait(int fd, unsigned events, uint64_t timeout_ns, unsigned *ready,
+                struct tws_error *err)
+{
+    struct tws_wait wait = {.fd = fd, .events = events};
+    enum tws_status status = tws_socket_wait_any(&wait, 1, timeout_ns, err);
+    if (status == TWS_OK) {
+        *ready = wait.ready;
+    }
+    return status;
 }

@@ -22,6 +22,11 @@ enum tws_status tws_socket_accept(int listener, int *fd,
                                   struct tws_address *peer,
                                   struct tws_error *err);
 
+/* A new stream socket, owned by the caller, with TCP_NODELAY where it is not
+ * a Unix socket. */
+enum tws_status tws_socket_open(int family, int protocol, int *fd,
+                                struct tws_error *err);
+
 /* Makes an existing descriptor non-blocking; sets TCP_NODELAY on what is not
  * a Unix socket. */
 enum tws_status tws_socket_prepare(int fd, struct tws_error *err);
@@ -36,11 +41,31 @@ enum tws_status tws_socket_connect(int fd, const struct tws_address *address,
                                    struct tws_error *err);
 enum tws_status tws_socket_connected(int fd, struct tws_error *err);
 
-/* Waits until the descriptor is ready for one of `events` (hang-ups count)
- * or `timeout_ns` is over (UINT64_MAX: no limit). TWS_OK: ready, *ready says
- * for what. TWS_AGAIN: the time is over or a signal came. */
+/* A descriptor (-1: none), what it is waited for, and what it is ready for
+ * (of TWS_WAIT_*; hang-ups count). */
+struct tws_wait {
+    int fd;
+    unsigned events;
+    unsigned ready;
+};
+
+enum { TWS_WAITS_MAX = 16 }; /* descriptors at a time */
+
+/* Waits until one of them is ready or `timeout_ns` is over (UINT64_MAX: no
+ * limit). TWS_OK with `ready` set in each; TWS_AGAIN: the time is over or a
+ * signal came; TWS_OS. */
+enum tws_status tws_socket_wait_any(struct tws_wait *waits, size_t count,
+                                    uint64_t timeout_ns,
+                                    struct tws_error *err);
+/* The same for one; *ready as above. */
 enum tws_status tws_socket_wait(int fd, unsigned events, uint64_t timeout_ns,
                                 unsigned *ready, struct tws_error *err);
+
+/* The host for people: "127.0.0.1", "fe80::1%2"; of a Unix socket its path,
+ * "@name" in the abstract name space. Cut where it does not fit. */
+enum { TWS_HOST_TEXT = 120 };
+void tws_socket_host(const struct tws_address *address,
+                     char text[TWS_HOST_TEXT]);
 
 /* Milliseconds for poll(): rounded up, -1 for UINT64_MAX. */
 int tws_poll_timeout(uint64_t timeout_ns);

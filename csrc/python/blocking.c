@@ -46,8 +46,8 @@ tws_raise_time_over(const struct tws_deadline *deadline, const char *what)
 }
 
 int
-tws_wait_quietly(int fd, unsigned events, const struct tws_deadline *deadline,
-                 unsigned *ready)
+tws_wait_any_quietly(struct tws_wait *waits, size_t count,
+                     const struct tws_deadline *deadline)
 {
     if (deadline->immediate) {
         return 0;
@@ -57,7 +57,7 @@ tws_wait_quietly(int fd, unsigned events, const struct tws_deadline *deadline,
         enum tws_status status;
         uint64_t left = time_left(deadline);
         Py_BEGIN_ALLOW_THREADS
-        status = tws_socket_wait(fd, events, left, ready, &err);
+        status = tws_socket_wait_any(waits, count, left, &err);
         Py_END_ALLOW_THREADS
         if (status == TWS_OS) {
             errno = err.sys_errno;
@@ -76,6 +76,18 @@ tws_wait_quietly(int fd, unsigned events, const struct tws_deadline *deadline,
             return 0;
         }
     }
+}
+
+int
+tws_wait_quietly(int fd, unsigned events, const struct tws_deadline *deadline,
+                 unsigned *ready)
+{
+    struct tws_wait wait = {.fd = fd, .events = events};
+    int result = tws_wait_any_quietly(&wait, 1, deadline);
+    if (result > 0) {
+        *ready = wait.ready;
+    }
+    return result;
 }
 
 int

@@ -29,6 +29,9 @@ int tws_wait_for(int fd, unsigned events, const struct tws_deadline *deadline,
  * handler raised, be it a TimeoutError of its own. */
 int tws_wait_quietly(int fd, unsigned events,
                      const struct tws_deadline *deadline, unsigned *ready);
+/* The same for several; see tws_socket_wait_any(). */
+int tws_wait_any_quietly(struct tws_wait *waits, size_t count,
+                         const struct tws_deadline *deadline);
 /* Raises what tws_wait_for() raises then. Always -1. */
 int tws_raise_time_over(const struct tws_deadline *deadline, const char *what);
 

@@ -284,6 +284,93 @@ TEST(waits_for_what_was_asked)
     CHECK_INT(err.sys_errno, EBADF);
 }
 
+TEST(waits_for_any_of_several)
+{
+    struct tws_error err;
+    int fds[2];
+    int others[2];
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, others), 0);
+    struct tws_wait waits[TWS_WAITS_MAX] = {
+        {.fd = fds[0], .events = TWS_WAIT_READ},
+        {.fd = -1, .events = TWS_WAIT_READ},
+        {.fd = others[0], .events = TWS_WAIT_READ},
+    };
+    CHECK_INT(tws_socket_wait_any(waits, 3, 0, &err), TWS_AGAIN);
+    CHECK_INT(write(others[1], "x", 1), 1);
+    CHECK_INT(tws_socket_wait_any(waits, 3, UINT64_MAX, &err), TWS_OK);
+    CHECK_INT(waits[0].ready, 0);
+    CHECK_INT(waits[1].ready, 0);
+    CHECK_INT(waits[2].ready, TWS_WAIT_READ);
+    for (size_t i = 0; i < TWS_WAITS_MAX; i++) {
+        waits[i] = (struct tws_wait){.fd = fds[0], .events = TWS_WAIT_WRITE};
+    }
+    CHECK_INT(tws_socket_wait_any(waits, TWS_WAITS_MAX, UINT64_MAX, &err),
+              TWS_OK);
+    CHECK_INT(waits[TWS_WAITS_MAX - 1].ready, TWS_WAIT_WRITE);
+    CHECK_INT(tws_socket_wait_any(waits, 0, 1, &err), TWS_AGAIN);
+    close(others[0]);
+    waits[1].fd = others[0];
+    CHECK_INT(tws_socket_wait_any(waits, 2, 0, &err), TWS_OS);
+    CHECK_INT(err.sys_errno, EBADF);
+    close(fds[0]);
+    close(fds[1]);
+    close(others[1]);
+}
+
+TEST(opens_sockets)
+{
+    struct tws_error err;
+    int fd = -1;
+    CHECK_INT(tws_socket_open(AF_INET, 0, &fd, &err), TWS_OK);
+    CHECK(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    CHECK_INT(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    CHECK_INT(option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+    close(fd);
+    options_tried = 0;
+    CHECK_INT(tws_socket_open(AF_UNIX, 0, &fd, &err), TWS_OK);
+    CHECK_INT(options_tried, 0);
+    close(fd);
+    fd = 77;
+    CHECK_INT(tws_socket_open(-1, 0, &fd, &err), TWS_OS);
+    CHECK_INT(err.sys_errno, EAFNOSUPPORT);
+    CHECK_INT(fd, 77);
+}
+
+static void
+check_host(const void *address, size_t length, const char *expected)
+{
+    struct tws_address made = {.length = (socklen_t)length};
+    char text[TWS_HOST_TEXT] = "stale";
+    memcpy(&made.storage, address, length);
+    tws_socket_host(&made, text);
+    CHECK_INT(strcmp(text, expected), 0);
+}
+
+TEST(names_hosts)
+{
+    struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = 80};
+    struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6, .sin6_port = 80};
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    struct sockaddr other = {.sa_family = AF_UNSPEC};
+    sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    check_host(&sin, sizeof(sin), "127.0.0.1");
+    CHECK_INT(inet_pton(AF_INET6, "fe80::1", &sin6.sin6_addr), 1);
+    check_host(&sin6, sizeof(sin6), "fe80::1");
+    sin6.sin6_scope_id = 4294967295;
+    check_host(&sin6, sizeof(sin6), "fe80::1%4294967295");
+    check_host(&sun, sizeof(sa_family_t), "");
+    memcpy(sun.sun_path, "\0name", 5);
+    check_host(&sun, sizeof(sa_family_t) + 5, "@name");
+    memset(sun.sun_path, 'x', sizeof(sun.sun_path));
+    check_host(&sun, sizeof(sa_family_t) + 5, "xxxxx");
+    char longest[sizeof(sun.sun_path) + 1];
+    memset(longest, 'x', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = '\0';
+    check_host(&sun, sizeof(sun), longest); /* it has no NUL then */
+    check_host(&other, sizeof(other), "");
+}
+
 static void
 on_alarm(int number)
 {
@@ -323,4 +410,5 @@ RUN(T(accepts_ready_made_descriptors),
     T(accepts_from_unix_sockets), T(passes_over_connections_that_died),
     T(prepares_an_existing_descriptor), T(connects),
     T(tells_why_it_does_not_connect), T(waits_for_what_was_asked),
+    T(waits_for_any_of_several), T(opens_sockets), T(names_hosts),
     T(signal_ends_a_wait), T(poll_timeout_is_rounded_up))
