@@ -9,7 +9,6 @@
 
 enum {
     ADDRESSES_MAX = 64, /* further ones are left out */
-    NAME_MAX_TEXT = 80, /* of the host, in an error */
 };
 
 _Static_assert((int)TWS_RACING_WAITS <= (int)TWS_WAITS_MAX,
@@ -39,13 +38,11 @@ struct tws_racing {
     uint64_t next_at;
     struct attempt attempts[TWS_RACING_MAX]; /* the oldest first */
     size_t attempt_count;
-    char name[NAME_MAX_TEXT];
 };
 
 enum tws_status
-tws_racing_new(struct tws_resolve *resolve, const char *name, int protocol,
-               const struct tws_source *source, struct tws_racing **racing,
-               struct tws_error *err)
+tws_racing_new(struct tws_resolve *resolve, int protocol,
+               struct tws_racing **racing, struct tws_error *err)
 {
     struct tws_racing *made = calloc(1, sizeof(*made));
     if (made == NULL) {
@@ -57,11 +54,24 @@ tws_racing_new(struct tws_resolve *resolve, const char *name, int protocol,
         return tws_error_os(err, saved, "pipe");
     }
     made->resolve = resolve;
-    made->source = *source;
     made->protocol = protocol;
-    (void)snprintf(made->name, sizeof(made->name), "%s", name);
     *racing = made;
     return TWS_OK;
+}
+
+void
+tws_racing_bind(struct tws_racing *racing, const struct tws_source *source)
+{
+    racing->source = *source;
+}
+
+static void
+close_attempts(struct tws_racing *racing)
+{
+    for (size_t i = 0; i < racing->attempt_count; i++) {
+        close(racing->attempts[i].fd);
+    }
+    racing->attempt_count = 0;
 }
 
 void
@@ -70,9 +80,7 @@ tws_racing_free(struct tws_racing *racing)
     if (racing == NULL) {
         return;
     }
-    for (size_t i = 0; i < racing->attempt_count; i++) {
-        close(racing->attempts[i].fd);
-    }
+    close_attempts(racing);
     close(racing->wake[0]);
     close(racing->wake[1]);
     tws_resolve_free(racing->resolve);
@@ -331,12 +339,10 @@ nobody_won(const struct tws_racing *racing, struct tws_error *err)
     struct text text = {.length = 0};
     int error = EADDRNOTAVAIL;
     bool telling = false;
-    add(&text, "connect to %s: ", racing->name);
     if (racing->count == 0) {
         add(&text, "%s",
-            racing->source.given
-                ? "it has no address of the source address's family"
-                : "it has no address");
+            racing->source.given ? "no address of the source address's family"
+                                 : "no address");
     }
     else {
         add_failures(racing, &text);
@@ -353,9 +359,9 @@ nobody_won(const struct tws_racing *racing, struct tws_error *err)
 
 /* --- the whole --- */
 
-enum tws_status
-tws_racing_advance(struct tws_racing *racing, uint64_t now, int *fd,
-                   struct tws_error *err)
+static enum tws_status
+advance(struct tws_racing *racing, uint64_t now, int *fd,
+        struct tws_error *err)
 {
     bool failed = false;
     if (!racing->known) {
@@ -374,10 +380,21 @@ tws_racing_advance(struct tws_racing *racing, uint64_t now, int *fd,
     if (failed) {
         racing->next_at = now; /* its successor need not wait any longer */
     }
-    status = begin_due(racing, now, fd);
-    if (status == TWS_AGAIN && racing->attempt_count == 0
-        && racing->next == racing->count) {
-        return nobody_won(racing, err);
+    return begin_due(racing, now, fd);
+}
+
+enum tws_status
+tws_racing_advance(struct tws_racing *racing, uint64_t now, int *fd,
+                   struct tws_error *err)
+{
+    enum tws_status status = advance(racing, now, fd, err);
+    if (status == TWS_OK) {
+        close_attempts(racing);
+        racing->next = racing->count;
+    }
+    else if (status == TWS_AGAIN && racing->known && racing->attempt_count == 0
+             && racing->next == racing->count) {
+        status = nobody_won(racing, err);
     }
     return status;
 }

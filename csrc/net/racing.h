@@ -17,21 +17,24 @@ enum {
 
 struct tws_racing; /* belongs to one thread, but for the interruption */
 
-/* `resolve` (for AF_UNSPEC) is moved here on success. `name`, the host as an
- * error is to name it, is copied; `protocol` is that of socket(2). TWS_OK,
- * TWS_NOMEM or TWS_OS. */
-enum tws_status tws_racing_new(struct tws_resolve *resolve, const char *name,
-                               int protocol, const struct tws_source *source,
+/* `resolve` (for AF_UNSPEC) is moved here on success; `protocol` is that of
+ * socket(2). TWS_OK, TWS_NOMEM or TWS_OS. */
+enum tws_status tws_racing_new(struct tws_resolve *resolve, int protocol,
                                struct tws_racing **racing,
                                struct tws_error *err);
-/* NULL is allowed. Closes what has not won. */
+/* NULL is allowed. */
 void tws_racing_free(struct tws_racing *racing);
+
+/* Before the first advance: the own address. */
+void tws_racing_bind(struct tws_racing *racing,
+                     const struct tws_source *source);
 
 /* Goes on as far as it gets; `now` is nanoseconds of the monotonic clock.
  * TWS_OK: connected: *fd is owned by the caller, non-blocking, closed on exec
- * and has TCP_NODELAY. TWS_AGAIN. TWS_REFUSED: the look-up failed, see
- * tws_racing_gai_error(). TWS_OS: no address can be connected to, the reason
- * says of each why; sys_errno is the most telling one. TWS_NOMEM. Only to be
+ * and has TCP_NODELAY; the other attempts are closed. TWS_AGAIN. TWS_REFUSED:
+ * the look-up failed, see tws_racing_gai_error(). TWS_OS: no address can be
+ * connected to; the reason says of each why, as "Connection refused (::1,
+ * 127.0.0.1)", and sys_errno is the most telling one. TWS_NOMEM. Only to be
  * freed after all of them but TWS_AGAIN. */
 enum tws_status tws_racing_advance(struct tws_racing *racing, uint64_t now,
                                    int *fd, struct tws_error *err);

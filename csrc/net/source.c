@@ -61,6 +61,24 @@ port_of(const struct tws_address *address)
     return ((const struct sockaddr_in *)&address->storage)->sin_port;
 }
 
+/* True where the socket has that address already, by an earlier attempt. */
+static bool
+is_bound_to(int fd, const struct tws_address *address)
+{
+    struct sockaddr_storage own = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof(own);
+    struct tws_address wanted = *address;
+    struct sockaddr_in *sin = (struct sockaddr_in *)&wanted.storage;
+    if (getsockname(fd, (struct sockaddr *)&own, &size) < 0
+        || size != wanted.length) {
+        return false;
+    }
+    if (sin->sin_port == 0) {
+        sin->sin_port = ((struct sockaddr_in *)&own)->sin_port;
+    }
+    return memcmp(&own, &wanted.storage, size) == 0;
+}
+
 enum tws_status
 tws_source_bind(const struct tws_source *source, int fd, int family,
                 struct tws_error *err)
@@ -79,8 +97,11 @@ tws_source_bind(const struct tws_source *source, int fd, int family,
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     }
     if (bind(fd, (const struct sockaddr *)&address->storage, address->length)
-        < 0) {
-        return tws_error_os(err, errno, "bind");
+        == 0) {
+        return TWS_OK;
     }
-    return TWS_OK;
+    int saved = errno;
+    return saved == EINVAL && is_bound_to(fd, address)
+               ? TWS_OK
+               : tws_error_os(err, saved, "bind");
 }

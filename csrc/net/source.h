@@ -23,8 +23,9 @@ enum tws_status tws_source_from(struct tws_source *source,
 /* False where nothing of this family can be reached from there. */
 bool tws_source_allows(const struct tws_source *source, int family);
 
-/* Binds a socket of that family, where a source was given. TWS_OK, or TWS_OS
- * with EADDRNOTAVAIL among others. */
+/* Binds a socket of that family, where a source was given. TWS_OK, also where
+ * it is bound to that very address already; or TWS_OS with EADDRNOTAVAIL
+ * among others. */
 enum tws_status tws_source_bind(const struct tws_source *source, int fd,
                                 int family, struct tws_error *err);
 

@@ -32,6 +32,7 @@
 #define TWS_IMPORTS(X)                                                        \
     X("socket", socket)                                                       \
     X("socket", gaierror)                                                     \
+    X("socket", getdefaulttimeout)                                            \
     X("twspy.errors", WebSocketError)                                         \
     X("twspy.errors", HandshakeError)                                         \
     X("twspy.errors", ProtocolError)                                          \

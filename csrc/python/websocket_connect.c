@@ -2,6 +2,7 @@
 #include "python/websocket_handshake.h"
 
 #include "python/address.h"
+#include "python/destination.h"
 #include "python/errors.h"
 #include "python/head_objects.h"
 #include "loop/timers.h"
@@ -9,126 +10,29 @@
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <sys/un.h>
-
-/* Where to: a name, or an address of a Unix socket. */
-struct destination {
-    char host[TWS_HOST_MAX + 1];
-    uint16_t port;
-    bool is_unix;
-    struct tws_address address; /* where is_unix */
-};
-
-/* --- the address --- */
-
-/* A host as the bytes that the resolver takes; names that are not ASCII in
- * their IDNA form. */
-static int
-read_host(PyObject *object, char out[TWS_HOST_MAX + 1])
-{
-    int result = -1;
-    PyObject *bytes;
-    if (PyUnicode_Check(object) && !PyUnicode_IS_ASCII(object)) {
-        bytes = PyUnicode_AsEncodedString(object, "idna", NULL);
-    }
-    else if (PyUnicode_Check(object)) {
-        bytes = PyUnicode_AsASCIIString(object);
-    }
-    else if (PyBytes_Check(object)) {
-        bytes = Py_NewRef(object);
-    }
-    else {
-        PyErr_Format(PyExc_TypeError,
-                     "the host of an address is %.200s, expected str",
-                     Py_TYPE(object)->tp_name);
-        return -1;
-    }
-    if (bytes == NULL) {
-        return -1;
-    }
-    size_t length = (size_t)PyBytes_GET_SIZE(bytes);
-    const char *data = PyBytes_AS_STRING(bytes);
-    if (length > TWS_HOST_MAX || memchr(data, '\0', length) != NULL) {
-        PyErr_Format(PyExc_ValueError,
-                     "host is %R, expected at most %d bytes without NUL",
-                     object, TWS_HOST_MAX);
-        goto done;
-    }
-    memcpy(out, data, length);
-    out[length] = '\0';
-    result = 0;
-done:
-    Py_DECREF(bytes);
-    return result;
-}
-
-static int
-read_unix_path(PyObject *object, struct destination *to)
-{
-    struct sockaddr_un *sun = (struct sockaddr_un *)&to->address.storage;
-    PyObject *path = NULL;
-    if (PyObject_CheckBuffer(object)) {
-        path = PyBytes_FromObject(object); /* the abstract name space, too */
-    }
-    else if (PyUnicode_FSConverter(object, &path) == 0) {
-        path = NULL;
-    }
-    if (path == NULL) {
-        return -1;
-    }
-    size_t length = (size_t)PyBytes_GET_SIZE(path);
-    const char *data = PyBytes_AS_STRING(path);
-    bool abstract = length > 0 && data[0] == '\0';
-    if (length + (abstract ? 0 : 1) > sizeof(sun->sun_path)) {
-        PyErr_SetString(PyExc_OSError, "AF_UNIX path too long");
-        Py_DECREF(path);
-        return -1;
-    }
-    *sun = (struct sockaddr_un){.sun_family = AF_UNIX};
-    memcpy(sun->sun_path, data, length);
-    to->address.length = (socklen_t)(offsetof(struct sockaddr_un, sun_path)
-                                     + length + (abstract ? 0 : 1));
-    to->is_unix = true;
-    Py_DECREF(path);
-    return 0;
-}
-
-static int
-read_address(PyObject *address, int family, struct destination *to)
-{
-    *to = (struct destination){.is_unix = false};
-    if (family == AF_UNIX) {
-        return read_unix_path(address, to);
-    }
-    if (!PyTuple_Check(address) || PyTuple_GET_SIZE(address) < 2
-        || PyTuple_GET_SIZE(address) > 4) {
-        PyErr_Format(PyExc_TypeError,
-                     "address is %R, expected a tuple (host, port)", address);
-        return -1;
-    }
-    long port = PyLong_AsLong(PyTuple_GET_ITEM(address, 1));
-    if (port == -1 && PyErr_Occurred() != NULL) {
-        return -1;
-    }
-    if (port < 0 || port > UINT16_MAX) {
-        PyErr_Format(PyExc_OverflowError,
-                     "the port of an address is %ld, expected 0 to 65535",
-                     port);
-        return -1;
-    }
-    to->port = (uint16_t)port;
-    return read_host(PyTuple_GET_ITEM(address, 0), to->host);
-}
 
 /* --- the request --- */
 
-static int
-begin_dialing(WebsocketObject *ws, const char *host, size_t length)
+/* What was asked for can't be written down. */
+static void
+raise_unfit(WebsocketObject *ws, const struct tws_error *err)
+{
+    if (err->status == TWS_REFUSED) {
+        PyErr_Format(PyExc_ValueError, "can't ask for a connection: %s",
+                     err->reason);
+    }
+    else {
+        (void)tws_raise(ws->state, err);
+    }
+}
+
+/* NULL with an exception. */
+static struct tws_dialing *
+make_dialing(WebsocketObject *ws, const char *host, size_t length)
 {
     const struct tws_options *options = ws->options;
     struct tws_error err;
-    struct tws_dialing *dialing;
+    struct tws_dialing *dialing = NULL;
     Py_ssize_t size;
     struct tws_handshake_offer offer = {
         .host = {.data = host, .length = length},
@@ -139,69 +43,139 @@ begin_dialing(WebsocketObject *ws, const char *host, size_t length)
     };
     offer.target.data = PyUnicode_AsUTF8AndSize(options->location, &size);
     if (offer.target.data == NULL) {
-        return -1;
+        return NULL;
     }
     offer.target.length = (size_t)size;
     if (options->origin != Py_None) {
         offer.origin.data = PyUnicode_AsUTF8AndSize(options->origin, &size);
         if (offer.origin.data == NULL) {
-            return -1;
+            return NULL;
         }
         offer.origin.length = (size_t)size;
     }
-    enum tws_status status =
-        tws_dialing_new(&offer, &options->http, &dialing, &err);
-    if (status == TWS_REFUSED) {
-        PyErr_Format(PyExc_ValueError, "can't ask for a connection: %s",
-                     err.reason);
-        return -1;
+    if (tws_dialing_new(&offer, &options->http, &dialing, &err) != TWS_OK) {
+        raise_unfit(ws, &err);
     }
+    return dialing;
+}
+
+/* From here on close() can interrupt it. */
+static void
+publish(WebsocketObject *ws, struct tws_dialing *dialing)
+{
+    pthread_mutex_lock(&ws->guard);
+    ws->dialing = dialing;
+    pthread_mutex_unlock(&ws->guard);
+}
+
+/* The context for a proxy that is reached by TLS: the platform's trust, the
+ * proxy's own name. */
+static int
+trust_platform(WebsocketObject *ws, struct tws_proxy *proxy)
+{
+    struct tws_tls_options options = {.role = TWS_CLIENT, .verify = true};
+    struct tws_error err;
+    enum tws_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = tws_tls_context_new(&options, NULL, &proxy->context, &err);
+    Py_END_ALLOW_THREADS
     if (status != TWS_OK) {
         (void)tws_raise(ws->state, &err);
         return -1;
     }
-    pthread_mutex_lock(&ws->guard);
-    ws->dialing = dialing;
-    pthread_mutex_unlock(&ws->guard);
     return 0;
 }
 
+struct way {
+    struct tws_destination to;
+    struct tws_destination source;
+    struct tws_proxy proxy;
+    char proxy_host[TWS_HOST_MAX + 1];
+    bool by_proxy;
+    struct tws_reaching_options options;
+};
+
 static int
-begin_connect(WebsocketObject *ws, PyObject *address)
+read_way(WebsocketObject *ws, PyObject *address, PyObject *proxy,
+         PyObject *source, struct way *way)
 {
-    struct destination to;
-    struct tws_error err;
-    struct tws_resolve *resolve;
-    char field[TWS_HOST_FIELD_MAX + 1];
-    int family = AF_INET;
+    int family = AF_UNSPEC;
     socklen_t size = sizeof(family);
-    (void)getsockopt(ws->transport.fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
-    if (read_address(address, family, &to) < 0) {
+    *way = (struct way){.by_proxy = proxy != Py_None};
+    if (!ws->bare) {
+        (void)getsockopt(ws->transport.fd, SOL_SOCKET, SO_DOMAIN, &family,
+                         &size);
+    }
+    way->options.family = family;
+    way->options.protocol = ws->ip_protocol;
+    if (tws_destination_read(address, family, &way->to) < 0) {
         return -1;
     }
-    if (to.is_unix) {
-        if (begin_dialing(ws, "localhost", strlen("localhost")) < 0) {
+    if (way->to.is_unix && (proxy != Py_None || source != Py_None)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "proxy and source_address are not for AF_UNIX: "
+                        "expected None");
+        return -1;
+    }
+    if (source != Py_None) {
+        if (tws_destination_read(source, family, &way->source) < 0) {
             return -1;
         }
-        tws_dialing_by_address(ws->dialing, &ws->transport, &to.address);
-        return 0;
+        way->options.source_host = way->source.host;
+        way->options.source_port = way->source.port;
     }
-    const char *name = to.host;
+    if (way->by_proxy
+        && tws_destination_read_proxy(proxy, &way->proxy, way->proxy_host)
+               < 0) {
+        return -1;
+    }
+    return way->by_proxy && way->proxy.kind == TWS_PROXY_HTTPS
+               ? trust_platform(ws, &way->proxy)
+               : 0;
+}
+
+static int
+begin_connect(WebsocketObject *ws, PyObject *address, PyObject *proxy,
+              PyObject *source)
+{
+    struct way way;
+    struct tws_error err;
+    char field[TWS_HOST_FIELD_MAX + 1] = "localhost";
+    struct tws_dialing *dialing = NULL;
+    int result = -1;
+    if (read_way(ws, address, proxy, source, &way) < 0) {
+        return -1;
+    }
+    int family = way.options.family;
+    const char *name = way.to.host;
     if (name[0] == '\0') {
-        name = family == AF_INET6 ? "::1" : "127.0.0.1";
+        name = family == AF_INET6    ? "::1"
+               : family == AF_UNSPEC ? "localhost"
+                                     : "127.0.0.1";
     }
-    if (begin_dialing(ws, field, tws_dialing_host_field(name, to.port, field))
-        < 0) {
-        return -1;
+    if (!way.to.is_unix) {
+        (void)tws_dialing_host_field(name, way.to.port, false, field);
     }
-    if (tws_resolve_begin(to.host, to.port, family, &resolve, &err)
-        != TWS_OK) {
-        tws_handshake_forget(ws);
-        (void)tws_raise(ws->state, &err);
-        return -1;
+    dialing = make_dialing(ws, field, strlen(field));
+    if (dialing == NULL) {
+        goto done;
     }
-    tws_dialing_by_name(ws->dialing, &ws->transport, resolve);
-    return 0;
+    if (way.to.is_unix) {
+        tws_dialing_by_address(dialing, ws->transport.fd, &way.to.address);
+    }
+    else if (tws_dialing_by_name(dialing, ws->transport.fd, way.to.host,
+                                 way.to.port, way.by_proxy ? &way.proxy : NULL,
+                                 &way.options, &err)
+             != TWS_OK) {
+        raise_unfit(ws, &err);
+        tws_dialing_free(dialing);
+        goto done;
+    }
+    publish(ws, dialing);
+    result = 0;
+done:
+    tws_tls_context_release(way.proxy.context);
+    return result;
 }
 
 /* --- the answer --- */
@@ -209,9 +183,12 @@ begin_connect(WebsocketObject *ws, PyObject *address)
 static int
 finish(WebsocketObject *ws)
 {
-    const struct tws_dialing *dialing = ws->dialing;
+    struct tws_dialing *dialing = ws->dialing;
     struct tws_http_head head;
     struct tws_error err;
+    pthread_mutex_lock(&ws->guard);
+    tws_dialing_transport(dialing, &ws->transport);
+    pthread_mutex_unlock(&ws->guard);
     if (tws_dialing_request(dialing, &head, &err) != TWS_OK) {
         (void)tws_raise(ws->state, &err);
         return -1;
@@ -234,87 +211,121 @@ finish(WebsocketObject *ws)
 }
 
 static int
-raise_refused(WebsocketObject *ws)
+raise_refused(WebsocketObject *ws, const struct tws_error *refusal)
 {
     struct tws_http_head head;
-    struct tws_error refusal;
     struct tws_error err;
-    tws_dialing_refusal(ws->dialing, &refusal);
     if (tws_dialing_answer(ws->dialing, &head, &err) != TWS_OK) {
-        return tws_handshake_raise(ws, &refusal, NULL, TWS_SPAN(""));
+        return tws_handshake_raise(ws, refusal, NULL, TWS_SPAN(""));
     }
-    return tws_handshake_raise(ws, &refusal, &head,
+    return tws_handshake_raise(ws, refusal, &head,
                                tws_dialing_body(ws->dialing));
 }
 
+/* type(number, text), text stolen. */
+static void
+raise_numbered(PyObject *type, int number, PyObject *text)
+{
+    PyObject *args = text == NULL ? NULL : Py_BuildValue("(iN)", number, text);
+    if (args != NULL) {
+        PyErr_SetObject(type, args);
+        Py_DECREF(args);
+    }
+}
+
+/* Says which stage it was, and with whom. Always -1. */
 static int
 raise_failed(WebsocketObject *ws, struct tws_error *err)
 {
     int gai_error = tws_dialing_gai_error(ws->dialing);
+    char stage[TWS_DIALING_STAGE];
+    tws_dialing_stage(ws->dialing, stage);
     if (gai_error != 0) {
-        PyObject *args =
-            Py_BuildValue("(is)", gai_error, gai_strerror(gai_error));
-        if (args != NULL) {
-            PyErr_SetObject(ws->state->gaierror, args);
-            Py_DECREF(args);
-        }
+        raise_numbered(ws->state->gaierror, gai_error,
+                       PyUnicode_FromFormat("%s failed: %s", stage,
+                                            gai_strerror(gai_error)));
         return -1;
     }
-    if (err->status == TWS_REFUSED) {
+    switch (err->status) {
+    case TWS_OS:
+        raise_numbered(
+            PyExc_OSError, err->sys_errno,
+            PyUnicode_FromFormat("%s failed: %s", stage, err->reason));
+        return -1;
+    case TWS_TLS:
+        PyErr_Format(ws->state->SSLError, "%s failed: %s", stage, err->reason);
+        return -1;
+    default:
         err->http_status = 0; /* those of the parser are for servers */
+        return tws_handshake_raise(ws, err, NULL, TWS_SPAN(""));
     }
-    return tws_handshake_raise(ws, err, NULL, TWS_SPAN(""));
+}
+
+/* --- the steps --- */
+
+/* Waits for what the dialing waits for. 0: go on; -1 with an exception. */
+static int
+await(WebsocketObject *ws, const struct tws_deadline *deadline)
+{
+    struct tws_wait waits[TWS_DIALING_WAITS];
+    uint64_t until;
+    struct tws_error refusal;
+    char stage[TWS_DIALING_STAGE];
+    struct tws_deadline patience = *deadline;
+    if (patience.immediate
+        && (tws_dialing_state(ws->dialing) == TWS_DIALING_RESOLVING
+            || tws_dialing_fd(ws->dialing) < 0)) {
+        /* As socket.connect(): select() could not tell when it is done. */
+        patience =
+            (struct tws_deadline){.at = ws->open_deadline, .immediate = false};
+    }
+    bool refused = tws_dialing_refusal(ws->dialing, &refusal);
+    if (refused) {
+        tws_handshake_hurry(ws, &patience);
+    }
+    size_t count = tws_dialing_wait(ws->dialing, waits, &until);
+    int result = tws_handshake_wait(
+        ws, waits, count, &patience, until,
+        (waits[0].events & TWS_WAIT_WRITE) != 0 ? EINPROGRESS : EAGAIN);
+    if (result != 0) {
+        return result < 0 ? -1 : 0;
+    }
+    if (refused) {
+        return raise_refused(ws, &refusal);
+    }
+    tws_dialing_stage(ws->dialing, stage);
+    PyErr_Format(PyExc_TimeoutError, "%s timed out", stage);
+    return -1;
 }
 
 /* 1: connected; 0: go on; -1 with an exception. */
 static int
-dial_step(WebsocketObject *ws, struct tws_deadline *deadline, bool *retryable)
+dial_step(WebsocketObject *ws, const struct tws_deadline *deadline,
+          bool *retryable)
 {
     struct tws_error err;
-    int fd;
-    unsigned events;
-    uint64_t until;
-    switch (tws_dialing_advance(
-        ws->dialing, tws_clock_now(),
-        ws->open_deadline < deadline->at ? ws->open_deadline : deadline->at,
-        &err)) {
+    enum tws_dialing_step step;
+    uint64_t end =
+        ws->open_deadline < deadline->at ? ws->open_deadline : deadline->at;
+    Py_BEGIN_ALLOW_THREADS
+    step = tws_dialing_advance(ws->dialing, tws_clock_now(), end, &err);
+    Py_END_ALLOW_THREADS
+    switch (step) {
+    case TWS_DIALING_REACHED:
+        return tws_websocket_dress(ws, tws_dialing_fd(ws->dialing));
+    case TWS_DIALING_STREAM:
+        return 0;
     case TWS_DIALING_CONNECTED:
         return finish(ws) < 0 ? -1 : 1;
     case TWS_DIALING_REFUSED:
-        return raise_refused(ws);
+        return raise_refused(ws, &err);
     case TWS_DIALING_FAILED:
         *retryable = tws_dialing_state(ws->dialing) <= TWS_DIALING_CONNECTING;
         return raise_failed(ws, &err);
     case TWS_DIALING_WAIT:
         break;
     }
-    enum tws_dialing_state state = tws_dialing_state(ws->dialing);
-    struct tws_deadline patience = *deadline;
-    if (state == TWS_DIALING_RESOLVING && patience.immediate) {
-        /* As socket.connect(): select() could not tell when it is done. */
-        patience =
-            (struct tws_deadline){.at = ws->open_deadline, .immediate = false};
-    }
-    if (state == TWS_DIALING_REFUSING) {
-        tws_handshake_hurry(ws, &patience);
-    }
-    tws_dialing_wait(ws->dialing, &fd, &events, &until);
-    int result = tws_handshake_wait(
-        ws, fd, events, &patience, until,
-        (events & TWS_WAIT_WRITE) != 0 ? EINPROGRESS : EAGAIN);
-    if (result > 0) {
-        return 0;
-    }
-    if (result == 0 && state == TWS_DIALING_REFUSING) {
-        return raise_refused(ws);
-    }
-    if (result == 0) {
-        PyErr_Format(PyExc_TimeoutError, "%s timed out",
-                     state == TWS_DIALING_RESOLVING    ? "look-up of the host"
-                     : state == TWS_DIALING_CONNECTING ? "connect()"
-                                                       : "opening handshake");
-    }
-    return -1;
+    return await(ws, deadline);
 }
 
 /* Goes on with ws->dialing. */
@@ -337,7 +348,7 @@ dial(WebsocketObject *ws, struct tws_deadline *deadline)
     }
     if (retryable && !tws_websocket_is_closing(ws)) {
         tws_handshake_forget(ws);
-        ws->phase = TWS_PHASE_FRESH;
+        ws->phase = ws->bare ? TWS_PHASE_BARE : TWS_PHASE_FRESH;
     }
     else {
         tws_websocket_close(ws); /* half a handshake can't be repaired */
@@ -377,15 +388,18 @@ tws_handshake_as_client(WebsocketObject *ws, PyObject *host,
     Py_ssize_t length = 0;
     const char *text =
         field == NULL ? NULL : PyUnicode_AsUTF8AndSize(field, &length);
-    if (text != NULL && begin_dialing(ws, text, (size_t)length) == 0) {
+    struct tws_dialing *dialing =
+        text == NULL ? NULL : make_dialing(ws, text, (size_t)length);
+    if (dialing != NULL) {
         struct tws_error err;
-        if (tws_dialing_connected(ws->dialing, &ws->transport, initial, &err)
+        if (tws_dialing_connected(dialing, &ws->transport, initial, &err)
             == TWS_OK) {
+            publish(ws, dialing);
             result = dial(ws, &deadline);
         }
         else {
-            tws_handshake_forget(ws);
-            (void)tws_raise(ws->state, &err);
+            raise_unfit(ws, &err);
+            tws_dialing_free(dialing);
         }
     }
     Py_XDECREF(field);
@@ -393,45 +407,68 @@ tws_handshake_as_client(WebsocketObject *ws, PyObject *host,
 }
 
 const char tws_websocket_connect_doc[] = PyDoc_STR(
-    "connect($self, address, /)\n--\n\n"
+    "connect($self, address, /, *, proxy=None, source_address=None)\n--\n\n"
     "Connect to a server and do the client's side of the opening handshake\n"
     "(RFC 6455 section 4.1).\n\n"
     "address is (host, port), or a path for AF_UNIX. '' as host means this\n"
-    "machine. Where a name has several addresses they are tried in turn.\n"
+    "machine. Where a name has several addresses they are tried in turn; of\n"
+    "a websocket for any family (AF_UNSPEC) side by side, 250 ms apart (RFC\n"
+    "8305).\n\n"
+    "source_address is the own (host, port) to connect from; '' is any host\n"
+    "and 0 any port. proxy is private: twspy.connect() takes a URL.\n\n"
     "The whole takes at most open_timeout and the websocket's timeout.\n\n"
     "Raises HandshakeError, with the answer's status, headers and body,\n"
-    "where the server refuses; socket.gaierror for an unknown host;\n"
-    "TimeoutError; OSError. Where there was no TCP connection, connect()\n"
-    "can be tried again, else the websocket is closed.\n\n"
+    "where the server or a proxy refuses; socket.gaierror for an unknown\n"
+    "host; SSLError; TimeoutError and OSError, which say at which stage.\n"
+    "Where there was no TCP connection, connect() can be tried again, else\n"
+    "the websocket is closed.\n\n"
     "On a non-blocking websocket BlockingIOError means that the call is to\n"
     "be repeated: with errno EINPROGRESS as soon as fileno() is writable,\n"
-    "with EAGAIN as soon as it is readable. Look-ups of names do wait.");
+    "with EAGAIN as soon as it is readable. Look-ups of names do wait, and\n"
+    "so does an AF_UNSPEC websocket until it has a socket: at most\n"
+    "open_timeout.");
+
+static int
+connect_to(WebsocketObject *ws, PyObject *address, PyObject *proxy,
+           PyObject *source)
+{
+    struct tws_address peer;
+    bool begins = ws->dialing == NULL;
+    struct tws_deadline deadline = tws_handshake_deadline(ws, begins);
+    if (begins && !ws->bare) {
+        if (tws_address_of_peer(ws->transport.fd, &peer) == 0) {
+            errno = EISCONN;
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    if (begins && begin_connect(ws, address, proxy, source) < 0) {
+        return -1;
+    }
+    return dial(ws, &deadline);
+}
 
 PyObject *
-tws_websocket_connect_method(PyObject *self, PyObject *address)
+tws_websocket_connect_method(PyObject *self, PyObject *args, PyObject *kwargs)
 {
+    static char *names[] = {"", "proxy", "source_address", NULL};
     WebsocketObject *ws = tws_websocket_of(self);
-    struct tws_address peer;
-    int result = -1;
-    if (tws_websocket_check(
-            ws, TWS_PHASES(TWS_PHASE_FRESH) | TWS_PHASES(TWS_PHASE_CONNECTING),
-            "connect()")
-            < 0
+    PyObject *address;
+    PyObject *proxy = Py_None;
+    PyObject *source = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OO:connect", names,
+                                     &address, &proxy, &source)
+        || tws_websocket_check(ws,
+                               TWS_PHASES(TWS_PHASE_BARE)
+                                   | TWS_PHASES(TWS_PHASE_FRESH)
+                                   | TWS_PHASES(TWS_PHASE_CONNECTING),
+                               "connect()")
+               < 0
         || tws_websocket_claim(ws, "connect()") < 0) {
         return NULL;
     }
-    bool begins = ws->dialing == NULL;
-    struct tws_deadline deadline = tws_handshake_deadline(ws, begins);
-    if (begins && tws_address_of_peer(ws->transport.fd, &peer) == 0) {
-        errno = EISCONN;
-        PyErr_SetFromErrno(PyExc_OSError);
-        goto done;
-    }
-    PyErr_Clear();
-    if (!begins || begin_connect(ws, address) == 0) {
-        result = dial(ws, &deadline);
-    }
-done:
+    int result = connect_to(ws, address, proxy, source);
     tws_websocket_disclaim(ws);
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }

@@ -154,13 +154,23 @@ tws_handshake_hurry(WebsocketObject *ws, struct tws_deadline *deadline)
     }
 }
 
+static int
+raise_closed(void)
+{
+    errno = EBADF;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
 int
-tws_handshake_wait(WebsocketObject *ws, int fd, unsigned events,
+tws_handshake_wait(WebsocketObject *ws, struct tws_wait *waits, size_t count,
                    const struct tws_deadline *deadline, uint64_t until,
                    int sys_errno)
 {
     struct tws_deadline slice = *deadline;
-    unsigned ready;
+    if (tws_websocket_is_closing(ws)) {
+        return raise_closed(); /* before anybody could be woken */
+    }
     if (deadline->immediate) {
         if (tws_clock_now() >= ws->open_deadline) {
             return 0;
@@ -172,11 +182,9 @@ tws_handshake_wait(WebsocketObject *ws, int fd, unsigned events,
     if (until < slice.at) {
         slice.at = until;
     }
-    int result = tws_wait_quietly(fd, events, &slice, &ready);
+    int result = tws_wait_any_quietly(waits, count, &slice);
     if (result >= 0 && tws_websocket_is_closing(ws)) {
-        errno = EBADF;
-        PyErr_SetFromErrno(PyExc_OSError);
-        return -1;
+        return raise_closed();
     }
     return result == 0 && slice.at < deadline->at ? 1 : result;
 }
@@ -261,7 +269,7 @@ answer_step(WebsocketObject *ws, struct tws_deadline *deadline)
     struct tws_error err = {.status = TWS_OK};
     struct tws_http_head head;
     uint8_t scratch[SCRATCH_SIZE];
-    unsigned events = TWS_WAIT_READ;
+    struct tws_wait wait = {.fd = ws->transport.fd, .events = TWS_WAIT_READ};
     enum tws_opening_step step = TWS_STEP_READ;
     int result;
 
@@ -290,7 +298,7 @@ answer_step(WebsocketObject *ws, struct tws_deadline *deadline)
         return tws_handshake_raise(ws, &answering->refusal, NULL,
                                    TWS_SPAN(""));
     case TWS_STEP_WRITE:
-        events = TWS_WAIT_WRITE;
+        wait.events = TWS_WAIT_WRITE;
         break;
     case TWS_STEP_READ:
         break;
@@ -301,8 +309,7 @@ answer_step(WebsocketObject *ws, struct tws_deadline *deadline)
     if (opening->state == TWS_OPENING_LINGERING) {
         tws_handshake_hurry(ws, deadline);
     }
-    result = tws_handshake_wait(ws, ws->transport.fd, events, deadline,
-                                UINT64_MAX, EAGAIN);
+    result = tws_handshake_wait(ws, &wait, 1, deadline, UINT64_MAX, EAGAIN);
     if (result > 0) {
         return 0;
     }

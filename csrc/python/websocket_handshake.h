@@ -28,9 +28,9 @@ void tws_handshake_hurry(WebsocketObject *ws, struct tws_deadline *deadline);
 /* Waits as a part of a handshake: 1: ready, or `until` has come; 0: the time
  * is over, nothing raised; -1 with an exception, BlockingIOError with
  * `sys_errno` on a non-blocking websocket among them. */
-int tws_handshake_wait(WebsocketObject *ws, int fd, unsigned events,
-                       const struct tws_deadline *deadline, uint64_t until,
-                       int sys_errno);
+int tws_handshake_wait(WebsocketObject *ws, struct tws_wait *waits,
+                       size_t count, const struct tws_deadline *deadline,
+                       uint64_t until, int sys_errno);
 
 /* In websocket_connect.c: the client's side on a stream that is connected,
  * with `host` (str or None) as the Host field. -1 with an exception. */

@@ -22,6 +22,14 @@ raise_os(int number, const char *text)
     return -1;
 }
 
+static int
+raise_bare(void)
+{
+    return raise_os(ENOTCONN, "the websocket is for any address family "
+                              "(AF_UNSPEC) and has no socket before "
+                              "connect(): give a family for this");
+}
+
 int
 tws_websocket_check(WebsocketObject *ws, unsigned allowed, const char *what)
 {
@@ -49,6 +57,8 @@ tws_websocket_check(WebsocketObject *ws, unsigned allowed, const char *what)
                      "handlers",
                      what);
         return -1;
+    case TWS_PHASE_BARE:
+        return raise_bare();
     case TWS_PHASE_FRESH:
     case TWS_PHASE_CONNECTING:
         break;
@@ -67,16 +77,26 @@ tws_websocket_check(WebsocketObject *ws, unsigned allowed, const char *what)
 
 /* --- using and closing the descriptor --- */
 
-int
-tws_websocket_enter(WebsocketObject *ws)
+static int
+enter(WebsocketObject *ws, bool also_bare)
 {
     pthread_mutex_lock(&ws->guard);
-    bool usable = !ws->closing && ws->transport.fd >= 0;
+    bool bare = ws->bare && !ws->closing;
+    bool usable = bare ? also_bare : !ws->closing && ws->transport.fd >= 0;
     if (usable) {
         ws->users++;
     }
     pthread_mutex_unlock(&ws->guard);
-    return usable ? 0 : raise_os(EBADF, "the websocket is closed");
+    if (usable) {
+        return 0;
+    }
+    return bare ? raise_bare() : raise_os(EBADF, "the websocket is closed");
+}
+
+int
+tws_websocket_enter(WebsocketObject *ws)
+{
+    return enter(ws, false);
 }
 
 /* The last one is out: nobody looks at the descriptor any more. */
@@ -119,6 +139,17 @@ tws_websocket_leave(WebsocketObject *ws)
     }
 }
 
+/* Under the guard, as connect() may just be getting a descriptor. */
+static void
+shut_down(WebsocketObject *ws)
+{
+    pthread_mutex_lock(&ws->guard);
+    if (ws->transport.fd >= 0) {
+        (void)shutdown(ws->transport.fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&ws->guard);
+}
+
 void
 tws_websocket_close(WebsocketObject *ws)
 {
@@ -128,7 +159,7 @@ tws_websocket_close(WebsocketObject *ws)
     }
     ws->phase = TWS_PHASE_CLOSED;
     pthread_mutex_lock(&ws->guard);
-    bool first = !ws->closing && ws->transport.fd >= 0;
+    bool first = !ws->closing && (ws->bare || ws->transport.fd >= 0);
     bool busy = ws->users > 0;
     if (first) {
         ws->closing = true;
@@ -143,7 +174,7 @@ tws_websocket_close(WebsocketObject *ws)
     if (busy) {
         /* Whoever waits for the descriptor finds it ready; a number that is
          * closed under a poll() would be given to somebody else. */
-        (void)shutdown(ws->transport.fd, SHUT_RDWR);
+        shut_down(ws);
         return;
     }
     (void)tws_websocket_write_on(ws); /* a frame that send() has taken */
@@ -173,7 +204,7 @@ tws_websocket_claim(WebsocketObject *ws, const char *what)
                      what);
         return -1;
     }
-    if (tws_websocket_enter(ws) < 0) {
+    if (enter(ws, true) < 0) {
         atomic_store(&ws->reading, false);
         return -1;
     }
@@ -244,15 +275,53 @@ tws_websocket_adopt(WebsocketObject *ws, int fd, int family, int type,
     return 0;
 }
 
+/* A websocket without a descriptor yet. */
+static int
+stay_bare(WebsocketObject *ws, int proto)
+{
+    PyObject *seconds = PyObject_CallNoArgs(ws->state->getdefaulttimeout);
+    if (seconds == NULL
+        || tws_timeout_from_object(seconds, "timeout", &ws->timeout) < 0) {
+        Py_XDECREF(seconds);
+        return -1;
+    }
+    Py_DECREF(seconds);
+    ws->bare = true;
+    ws->ip_protocol = proto;
+    ws->phase = TWS_PHASE_BARE;
+    return 0;
+}
+
 int
 tws_websocket_open_socket(WebsocketObject *ws, int family, int proto)
 {
+    if (family == AF_UNSPEC) {
+        return stay_bare(ws, proto);
+    }
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, proto);
     if (fd < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
     return tws_websocket_adopt(ws, fd, family, SOCK_STREAM, proto);
+}
+
+int
+tws_websocket_dress(WebsocketObject *ws, int fd)
+{
+    /* -1: Python asks the descriptor itself. */
+    PyObject *sock =
+        PyObject_CallFunction(ws->state->socket, "iiii", -1, -1, -1, fd);
+    if (sock == NULL) {
+        close(fd);
+        return -1;
+    }
+    pthread_mutex_lock(&ws->guard);
+    ws->socket = sock;
+    tws_transport_plain(&ws->transport, fd);
+    ws->bare = false;
+    pthread_mutex_unlock(&ws->guard);
+    return 0;
 }
 
 /* Whether `sock` is an ssl.SSLSocket: without the ssl module it can't be. */
@@ -440,7 +509,9 @@ PyObject *
 tws_websocket_detach_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     WebsocketObject *ws = tws_websocket_of(self);
-    if (tws_websocket_check(ws, ~TWS_PHASES(TWS_PHASE_SERVED), "detach()")
+    if (tws_websocket_check(
+            ws, ~TWS_PHASES(TWS_PHASE_SERVED) & ~TWS_PHASES(TWS_PHASE_BARE),
+            "detach()")
         < 0) {
         return NULL;
     }

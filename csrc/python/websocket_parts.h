@@ -28,8 +28,9 @@ int tws_websocket_check(WebsocketObject *ws, unsigned allowed,
 int tws_websocket_enter(WebsocketObject *ws);
 void tws_websocket_leave(WebsocketObject *ws);
 
-/* Claims what only one thread may do at a time, and enters. -1 with
- * ConcurrencyError that names `what`, or OSError. */
+/* Claims what only one thread may do at a time, and enters, also where there
+ * is no descriptor yet. -1 with ConcurrencyError that names `what`, or
+ * OSError. */
 int tws_websocket_claim(WebsocketObject *ws, const char *what);
 void tws_websocket_disclaim(WebsocketObject *ws);
 
@@ -48,8 +49,11 @@ int tws_websocket_adopt(WebsocketObject *ws, int fd, int family, int type,
                         int proto);
 /* The same for an existing socket.socket, by its detach(). */
 int tws_websocket_take_over(WebsocketObject *ws, PyObject *sock);
-/* The same for a new descriptor. */
+/* The same for a new descriptor; none with AF_UNSPEC. */
 int tws_websocket_open_socket(WebsocketObject *ws, int family, int proto);
+/* The same for the descriptor that the connect() of an AF_UNSPEC websocket has
+ * found; timeout and phase stay. */
+int tws_websocket_dress(WebsocketObject *ws, int fd);
 
 /* The handshake is done: `rest` is what came behind it (copied). -1 with
  * MemoryError. */
@@ -92,7 +96,6 @@ PyObject *tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks,
     X(recv)
 #define TWS_WEBSOCKET_ONEARG(X)                                               \
     X(bind)                                                                   \
-    X(connect)                                                                \
     X(recvn)                                                                  \
     X(setblocking)                                                            \
     X(settimeout)                                                             \
@@ -102,6 +105,7 @@ PyObject *tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks,
     X(setsockopt)
 #define TWS_WEBSOCKET_KEYWORDS(X)                                             \
     X(add_hook)                                                               \
+    X(connect)                                                                \
     X(enable_ssl)                                                             \
     X(handshake)                                                              \
     X(listen)

@@ -11,7 +11,7 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
-#define UNCLOSED (~TWS_PHASES(TWS_PHASE_CLOSED))
+#define UNCLOSED (~TWS_PHASES(TWS_PHASE_CLOSED) & ~TWS_PHASES(TWS_PHASE_BARE))
 
 /* Calls a method of the inner socket. The client of a server has none; a
  * duplicate of its descriptor stands in for a moment. `args` is stolen. */
@@ -137,12 +137,13 @@ tws_websocket_listen_method(PyObject *self, PyObject *args, PyObject *kwargs)
 
 /* --- names and options --- */
 
-const char tws_websocket_fileno_doc[] =
-    PyDoc_STR("fileno($self, /)\n--\n\n"
-              "The descriptor, an int; -1 where the websocket is closed.\n\n"
-              "It is always in non-blocking mode, whatever the timeout is.\n"
-              "select() does not know about frames that were read already:\n"
-              "see pending().");
+const char tws_websocket_fileno_doc[] = PyDoc_STR(
+    "fileno($self, /)\n--\n\n"
+    "The descriptor, an int; -1 where the websocket is closed, or is for\n"
+    "any family (AF_UNSPEC) and not connected yet.\n\n"
+    "It is always in non-blocking mode, whatever the timeout is.\n"
+    "select() does not know about frames that were read already:\n"
+    "see pending().");
 
 PyObject *
 tws_websocket_fileno_method(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -308,13 +309,34 @@ tws_websocket_shutdown_method(PyObject *self, PyObject *how)
     return delegate(ws, "shutdown", PyTuple_Pack(1, how));
 }
 
+/* Of a websocket without a socket: what socket.socket() would have been
+ * called with. */
+static PyObject *
+bare_kind(const WebsocketObject *ws, const char *name)
+{
+    if (strcmp(name, "family") == 0) {
+        return PyLong_FromLong(AF_UNSPEC);
+    }
+    return PyLong_FromLong(strcmp(name, "type") == 0 ? SOCK_STREAM
+                                                     : ws->ip_protocol);
+}
+
 PyObject *
 tws_websocket_kind_get(PyObject *self, void *closure)
 {
     WebsocketObject *ws = tws_websocket_of(self);
     const char *name = closure;
-    if (ws->socket != NULL) {
-        return PyObject_GetAttrString(ws->socket, name);
+    pthread_mutex_lock(&ws->guard);
+    bool bare = ws->bare;
+    PyObject *sock = Py_XNewRef(ws->socket);
+    pthread_mutex_unlock(&ws->guard);
+    if (bare) {
+        return bare_kind(ws, name);
+    }
+    if (sock != NULL) {
+        PyObject *value = PyObject_GetAttrString(sock, name);
+        Py_DECREF(sock);
+        return value;
     }
     if (tws_websocket_check(ws, UNCLOSED, name) < 0) {
         return NULL;

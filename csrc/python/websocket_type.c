@@ -139,8 +139,9 @@ static void
 websocket_finalize(PyObject *self)
 {
     WebsocketObject *ws = tws_websocket_of(self);
-    if (ws->phase == TWS_PHASE_CLOSED || ws->phase == TWS_PHASE_SERVED) {
-        return;
+    if (ws->phase == TWS_PHASE_CLOSED || ws->phase == TWS_PHASE_SERVED
+        || ws->phase == TWS_PHASE_BARE) {
+        return; /* nothing is open, or it is somebody else's */
     }
     PyObject *pending = PyErr_GetRaisedException();
     if (PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
@@ -191,6 +192,7 @@ static const char *
 phase_name(const WebsocketObject *ws)
 {
     switch ((enum tws_phase)ws->phase) {
+    case TWS_PHASE_BARE:
     case TWS_PHASE_FRESH:
         return "new";
     case TWS_PHASE_LISTENING:
@@ -234,8 +236,11 @@ websocket_repr(PyObject *self)
     bool is_server = ws->role == TWS_SERVER || ws->phase == TWS_PHASE_SERVED;
     PyObject *result = NULL;
     if (ws->phase == TWS_PHASE_CLOSED || tws_websocket_enter(ws) < 0) {
+        /* Of an AF_UNSPEC websocket there may be no more to say yet. */
         PyErr_Clear();
-        return PyUnicode_FromFormat("<%s closed>", Py_TYPE(self)->tp_name);
+        return PyUnicode_FromFormat(
+            "<%s %s>", Py_TYPE(self)->tp_name,
+            tws_websocket_is_closing(ws) ? "closed" : phase_name(ws));
     }
     int fd = ws->transport.fd;
     PyObject *own = address_part(" ", tws_websocket_own_address, ws);

@@ -25,6 +25,7 @@ struct tws_dialing;
 struct tws_answering;
 
 enum tws_phase {
+    TWS_PHASE_BARE,  /* of any family: connect() will get a descriptor */
     TWS_PHASE_FRESH, /* no handshake yet */
     TWS_PHASE_LISTENING,
     TWS_PHASE_CONNECTING, /* a non-blocking connect() to be resumed */
@@ -44,6 +45,7 @@ typedef struct {
     uint8_t phase;    /* enum tws_phase */
     uint8_t role;     /* enum tws_role; from the handshake on */
     bool own_v6only;  /* the program has set IPV6_V6ONLY itself */
+    int ip_protocol;  /* for socket(2), while `bare` */
 
     /* Reading: belongs to the thread that set `reading`. */
     atomic_bool reading;
@@ -70,6 +72,7 @@ typedef struct {
     struct tws_buffer control; /* packed control frames that wait for the
                                 * thread that is writing */
     bool close_queued;         /* a Close frame is among them, or was */
+    bool bare;                 /* there is no descriptor yet */
     unsigned users;            /* calls that use the descriptor now */
     bool closing;              /* the last of them closes it */
     struct tws_ahead *ahead;   /* borrowed; of the Connection, or NULL */

@@ -124,6 +124,32 @@ TEST(port_is_shared)
     close(first);
 }
 
+/* Where connecting has failed, the same socket is used once more. */
+TEST(bound_already)
+{
+    static const char *const hosts[] = {"127.0.0.1", "::1"};
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(hosts); i++) {
+        int family = i == 0 ? AF_INET : AF_INET6;
+        struct tws_source source = from(hosts[i], 0);
+        struct tws_source any;
+        struct tws_error err;
+        int error;
+        int fd;
+        tws_source_any(&any, 0);
+        CHECK_INT(bind_one(&source, family, &fd, &error), TWS_OK);
+        uint16_t port = own_port(fd, family);
+        CHECK_INT(tws_source_bind(&source, fd, family, &err), TWS_OK);
+        CHECK_INT(own_port(fd, family), port);
+        CHECK_INT(tws_source_bind(&any, fd, family, &err), TWS_OS);
+        CHECK_INT(err.sys_errno, EINVAL);
+        source = from(hosts[i], port);
+        CHECK_INT(tws_source_bind(&source, fd, family, &err), TWS_OK);
+        source = from(hosts[i], (uint16_t)(port - 1));
+        CHECK_INT(tws_source_bind(&source, fd, family, &err), TWS_OS);
+        close(fd);
+    }
+}
+
 TEST(address_of_another_machine)
 {
     struct tws_source source = from("192.0.2.1", 0);
@@ -135,4 +161,4 @@ TEST(address_of_another_machine)
 }
 
 RUN(T(none_is_given), T(one_family), T(name_of_both_families),
-    T(port_is_shared), T(address_of_another_machine))
+    T(port_is_shared), T(bound_already), T(address_of_another_machine))
