@@ -382,7 +382,8 @@ accept_upgrade(ServerObject *server, struct tws_handshake *handshake,
         Py_DECREF(client);
         return -1;
     }
-    if (tws_handshake_accept(handshake, request, client, &err) != TWS_OK) {
+    if (tws_handshake_accept(handshake, request, NULL, 0, client, &err)
+        != TWS_OK) {
         Py_DECREF(client);
         PyErr_NoMemory();
         return -1;
