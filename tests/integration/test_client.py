@@ -46,7 +46,7 @@ def leaks_nothing() -> Iterator[None]:
     before = count_sockets()
     yield
     gc.collect()
-    assert count_sockets() == before
+    assert count_sockets() <= before  # some of the test before may go yet
 
 
 def count_sockets() -> int:
