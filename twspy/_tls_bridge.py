@@ -245,10 +245,10 @@ class _Bridge:
             target=self._run, name='twspy-tls', daemon=True
         )
         self._poller = _Poller()
-        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver, self._wake_sender = os.pipe()
         for end in (self._wake_receiver, self._wake_sender):
-            end.setblocking(False)
-        self._poller.watch(self._wake_receiver.fileno(), select.POLLIN)
+            os.set_blocking(end, False)
+        self._poller.watch(self._wake_receiver, select.POLLIN)
         self._scratch = memoryview(bytearray(SCRATCH))
         self._streams: dict[int, Stream] = {}  # each by both descriptors
         self._busy: list[Stream] = []  # with more to do than in one turn
@@ -273,7 +273,7 @@ class _Bridge:
     def wake(self) -> None:
         """Have the thread look at what others have put down."""
         try:
-            self._wake_sender.send(b'\0')
+            os.write(self._wake_sender, b'\0')
         except BlockingIOError:
             pass  # it is being woken
 
@@ -290,8 +290,8 @@ class _Bridge:
 
     def _close(self) -> None:
         self._poller.close()
-        self._wake_receiver.close()
-        self._wake_sender.close()
+        os.close(self._wake_receiver)
+        os.close(self._wake_sender)
 
     def _run(self) -> None:
         try:
@@ -335,7 +335,7 @@ class _Bridge:
         work = {stream: [0, 0] for stream in self._busy}
         self._busy.clear()
         for fd, flags in events:
-            if fd == self._wake_receiver.fileno():
+            if fd == self._wake_receiver:
                 self._drain()
             elif (stream := self._streams.get(fd)) is not None:
                 flags_of = work.setdefault(stream, [0, 0])
@@ -390,7 +390,7 @@ class _Bridge:
 
     def _drain(self) -> None:
         try:
-            while self._wake_receiver.recv(4096):
+            while os.read(self._wake_receiver, 4096):
                 pass
         except BlockingIOError:
             pass

@@ -508,7 +508,7 @@ def test_process_ends_at_rest(tmp_path: Path) -> None:
 FORK = """
 def sockets():
     names = [f'/proc/self/fd/{name}' for name in os.listdir('/proc/self/fd')]
-    return sum(os.readlink(name).startswith(('socket', 'anon_inode'))
+    return sum(os.readlink(name).startswith(('socket', 'pipe', 'anon_inode'))
                for name in names if os.path.exists(name))
 
 made = [make.connect(by_hand=True) for _ in range(3)]
@@ -526,7 +526,7 @@ def test_child_has_nothing_of_it(tmp_path: Path) -> None:
     text = """
     pid = os.fork()
     if pid == 0:
-        ours = 2 * len(streams) + 3  # the thread's epoll and its pair
+        ours = 2 * len(streams) + 3  # the thread's epoll and its pipe
         print(before - sockets() - ours, 'stay open')
         print(_tls_bridge._bridge, threading.active_count())
         for ends in made:  # our copies of what is not the thread's
