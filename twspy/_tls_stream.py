@@ -42,12 +42,16 @@ _ROUNDS = 2
 _GONE = POLLHUP | POLLERR | POLLNVAL
 _NO_SIGNAL = getattr(socket, 'MSG_NOSIGNAL', 0)
 
-_BODY = b'this port speaks TLS: connect with wss:// or https://\n'
+# As the native encryption says it (net/tls_error.c).
+_BODY = (
+    b'this port speaks TLS, but the request came in plain HTTP: use https:// '
+    b'or wss://\n'
+)
 _PLAIN_HTTP = (
     b'HTTP/1.1 400 Bad Request\r\n'
-    b'Connection: close\r\n'
     b'Content-Type: text/plain; charset=utf-8\r\n'
     b'Content-Length: %d\r\n'
+    b'Connection: close\r\n'
     b'\r\n' % len(_BODY)
 ) + _BODY
 
