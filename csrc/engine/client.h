@@ -214,6 +214,10 @@ bool tws_client_take_back(struct tws_client *client);
 enum tws_status tws_client_next(struct tws_worker *worker,
                                 struct tws_client *client,
                                 struct tws_event *event);
+/* A rule was broken, or memory is short: says so with a Close frame; see
+ * worker->ending. */
+void tws_client_fail(struct tws_worker *worker, struct tws_client *client,
+                     const struct tws_error *why);
 /* Ends the connection for the program, without a word to the peer beyond
  * what `by` calls for; see worker->ending. */
 void tws_client_give_up(struct tws_worker *worker, struct tws_client *client,

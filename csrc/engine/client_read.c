@@ -1,6 +1,7 @@
 /* What comes in from a client, on the thread that serves it. */
 #include "engine/client_parts.h"
 #include "engine/keepalive.h"
+#include "protocol/message_stream.h"
 
 #include <stdio.h>
 
@@ -36,10 +37,9 @@ set_state_lock_held(struct tws_client *client, enum tws_client_state state)
     tws_client_wake_waiters_lock_held(client);
 }
 
-/* A rule was broken, or memory is short: says so with a Close frame. */
-static void
-fail(struct tws_worker *worker, struct tws_client *client,
-     const struct tws_error *why)
+void
+tws_client_fail(struct tws_worker *worker, struct tws_client *client,
+                const struct tws_error *why)
 {
     struct tws_error err;
     uint16_t code = why->close_code != 0 ? why->close_code : TWS_CLOSE_UNABLE;
@@ -170,6 +170,22 @@ take_close(struct tws_worker *worker, struct tws_client *client,
     conclude(worker, client, by, event->code, event->reason);
 }
 
+/* Of a message that a handler reads in chunks; one of 0 bytes is its end. */
+static bool
+take_chunk(struct tws_worker *worker, struct tws_client *client,
+           const struct tws_event *event)
+{
+    if (atomic_load_explicit(&client->state, memory_order_relaxed)
+        != TWS_CLIENT_OPEN) {
+        tws_message_stream_discard(&client->assembler);
+        return false;
+    }
+    client->heard_message = true;
+    tws_count(&worker->counters.messages_in, event->length == 0);
+    tws_count(&worker->counters.bytes_in, event->length);
+    return true;
+}
+
 /* True where the program is to hear of the event. */
 static bool
 take(struct tws_worker *worker, struct tws_client *client,
@@ -185,6 +201,9 @@ take(struct tws_worker *worker, struct tws_client *client,
         tws_count(&worker->counters.messages_in, 1);
         tws_count(&worker->counters.bytes_in, event->length);
         return true;
+    }
+    if (event->type == TWS_EVENT_CHUNK) {
+        return take_chunk(worker, client, event);
     }
     if (event->type == TWS_EVENT_PONG
         && tws_keepalive_take_pong(client, event)) {
@@ -242,7 +261,7 @@ tws_client_next(struct tws_worker *worker, struct tws_client *client,
             break;
         case TWS_PROTOCOL:
         case TWS_NOMEM:
-            fail(worker, client, &err);
+            tws_client_fail(worker, client, &err);
             break;
         default:
             lose(worker, client, status, &err);

@@ -1,6 +1,7 @@
 #include "engine/server_parts.h"
 
 #include "engine/keepalive.h"
+#include "protocol/message_stream.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -272,6 +273,16 @@ keep_rest(struct tws_worker *worker, struct tws_client *client,
     return true;
 }
 
+/* The rest of a message that the handler has read in chunks is skipped. */
+static bool
+leave_handler(struct tws_worker *worker, struct tws_client *client)
+{
+    if (TWS_UNLIKELY(client->assembler.chunked)) {
+        tws_message_stream_discard(&client->assembler);
+    }
+    return tws_pool_leave(&worker->server->pool, worker);
+}
+
 static void
 dispatch(struct tws_worker *worker, struct tws_client *client,
          const struct tws_event *event)
@@ -294,7 +305,7 @@ dispatch(struct tws_worker *worker, struct tws_client *client,
     case TWS_EVENT_CLOSE: /* tws_client_next() keeps it */
         break;
     }
-    (void)tws_pool_leave(&server->pool, worker);
+    (void)leave_handler(worker, client);
 }
 
 /* Tells the program which of its messages have left, until the client is
@@ -308,7 +319,7 @@ uncork(struct tws_worker *worker, struct tws_client *client)
     while (receipt != NULL) {
         tws_pool_enter(&server->pool, worker, &client->watch);
         handlers->sent(handlers->context, client, receipt->user);
-        (void)tws_pool_leave(&server->pool, worker);
+        (void)leave_handler(worker, client);
         free(receipt);
         receipt = tws_client_uncork(worker, client);
     }
@@ -334,7 +345,7 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
     if (opening) {
         tws_pool_enter(&server->pool, worker, &client->watch);
         server->handlers.open(server->handlers.context, client);
-        worker->drained = !tws_pool_leave(&server->pool, worker);
+        worker->drained = !leave_handler(worker, client);
     }
     while (tws_client_next(worker, client, &event) == TWS_OK) {
         dispatch(worker, client, &event);

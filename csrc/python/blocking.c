@@ -32,6 +32,24 @@ time_left(const struct tws_deadline *deadline)
     return deadline->at > now ? deadline->at - now : 0;
 }
 
+bool
+tws_deadline_is_over(const struct tws_deadline *deadline)
+{
+    return deadline->immediate || time_left(deadline) == 0;
+}
+
+int
+tws_pause(const struct tws_deadline *deadline, const char *what)
+{
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
+    if (PyErr_CheckSignals() < 0) {
+        return -1;
+    }
+    return tws_deadline_is_over(deadline) ? tws_raise_time_over(deadline, what)
+                                          : 0;
+}
+
 int
 tws_raise_time_over(const struct tws_deadline *deadline, const char *what)
 {

@@ -17,6 +17,13 @@ struct tws_deadline {
  * non-blocking, UINT64_MAX no limit, as with socket.settimeout(). */
 struct tws_deadline tws_deadline_after(uint64_t timeout_ns);
 
+/* True where a call may not go on waiting. */
+bool tws_deadline_is_over(const struct tws_deadline *deadline);
+
+/* For what could go on for long without ever waiting: other threads and
+ * signals get their turn. -1 with an exception as of tws_wait_for(). */
+int tws_pause(const struct tws_deadline *deadline, const char *what);
+
 /* Waits until `fd` is ready for one of `events` (TWS_WAIT_*). 0: ready, with
  * *ready set. -1 with an exception: BlockingIOError (immediate), TimeoutError
  * (`what` names the call that timed out), OSError, or what a signal handler

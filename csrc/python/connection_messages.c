@@ -5,6 +5,7 @@
 #include "python/connection_parts.h"
 #include "python/errors.h"
 #include "python/message_type.h"
+#include "protocol/message_stream.h"
 
 static PyObject *
 run_hooks(PyObject *hooks, PyObject *message, struct tws_state *state)
@@ -77,26 +78,48 @@ tws_connection_incoming(ConnectionObject *conn, PyObject *message)
     return message;
 }
 
-PyObject *
-tws_connection_message(struct tws_state *state, const struct tws_event *event)
+static PyObject *
+text_of(const struct tws_event *event)
 {
     const char *data = (const char *)event->data;
     Py_ssize_t length = (Py_ssize_t)event->length;
-    if (event->type == TWS_EVENT_BINARY) {
-        return tws_binary_message_make(
-            state, PyBytes_FromStringAndSize(data, length));
+    if (!event->ascii) {
+        return PyUnicode_DecodeUTF8(data, length, NULL);
     }
-    PyObject *text;
-    if (event->ascii) {
-        text = PyUnicode_New(length, 127);
-        if (text != NULL && length > 0) {
-            memcpy(PyUnicode_1BYTE_DATA(text), data, event->length);
-        }
+    PyObject *text = PyUnicode_New(length, 127);
+    if (text != NULL && length > 0) {
+        memcpy(PyUnicode_1BYTE_DATA(text), data, event->length);
     }
-    else {
-        text = PyUnicode_DecodeUTF8(data, length, NULL);
+    return text;
+}
+
+static PyObject *
+bytes_of(const struct tws_event *event)
+{
+    return PyBytes_FromStringAndSize((const char *)event->data,
+                                     (Py_ssize_t)event->length);
+}
+
+PyObject *
+tws_connection_message(struct tws_state *state, const struct tws_event *event)
+{
+    return event->type == TWS_EVENT_BINARY
+               ? tws_binary_message_make(state, bytes_of(event))
+               : tws_text_message_make(state, text_of(event));
+}
+
+PyObject *
+tws_connection_chunk(struct tws_assembler *assembler,
+                     const struct tws_event *event)
+{
+    if (event->length == 0) {
+        return Py_NewRef(Py_None);
     }
-    return tws_text_message_make(state, text);
+    PyObject *chunk = event->text ? text_of(event) : bytes_of(event);
+    if (chunk != NULL) {
+        tws_message_stream_consume(assembler, event->length);
+    }
+    return chunk;
 }
 
 PyObject *

@@ -4,6 +4,7 @@
 
 #include "python/arguments.h"
 #include "python/connection_ahead.h"
+#include "python/connection_streams.h"
 #include "python/message_type.h"
 
 static inline ConnectionObject *
@@ -34,10 +35,9 @@ tws_connection_ready(ConnectionObject *conn)
     return false;
 }
 
-/* A deadline from the `timeout` argument; the socket's own where NULL. */
-static int
-deadline_from(ConnectionObject *conn, PyObject *timeout,
-              struct tws_deadline *deadline)
+int
+tws_connection_deadline(ConnectionObject *conn, PyObject *timeout,
+                        struct tws_deadline *deadline)
 {
     uint64_t ns = UINT64_MAX;
     if (timeout != NULL && timeout != Py_None) {
@@ -129,7 +129,7 @@ send_with(ConnectionObject *conn, PyObject *given, PyObject *fragment_size,
         return NULL;
     }
     if ((limited || conn->blocking != NULL)
-        && deadline_from(conn, timeout, &deadline) < 0) {
+        && tws_connection_deadline(conn, timeout, &deadline) < 0) {
         return NULL;
     }
     PyObject *message = tws_connection_outgoing(conn, given);
@@ -241,7 +241,7 @@ connection_recv(PyObject *self, PyObject *args, PyObject *kwargs)
     struct tws_deadline deadline;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv", names, &timeout)
         || !tws_connection_ready(conn)
-        || deadline_from(conn, timeout, &deadline) < 0) {
+        || tws_connection_deadline(conn, timeout, &deadline) < 0) {
         return NULL;
     }
     return conn->client != NULL ? tws_served_recv(conn, &deadline)
@@ -287,7 +287,7 @@ tws_connection_next(PyObject *self)
     ConnectionObject *conn = cast(self);
     struct tws_deadline deadline;
     if (!tws_connection_ready(conn)
-        || deadline_from(conn, NULL, &deadline) < 0) {
+        || tws_connection_deadline(conn, NULL, &deadline) < 0) {
         return NULL;
     }
     PyObject *message = conn->client != NULL
@@ -501,6 +501,8 @@ PyMethodDef tws_connection_methods[] = {
      send_ping_doc},
     {"recv", KEYWORDS(connection_recv), METH_VARARGS | METH_KEYWORDS,
      recv_doc},
+    {"recv_stream", KEYWORDS(tws_connection_recv_stream),
+     METH_VARARGS | METH_KEYWORDS, tws_connection_recv_stream_doc},
     {"receive_forever", connection_receive_forever, METH_NOARGS,
      receive_forever_doc},
     {"close", KEYWORDS(connection_close), METH_VARARGS | METH_KEYWORDS,

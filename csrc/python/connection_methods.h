@@ -11,4 +11,9 @@ PyObject *tws_connection_next(PyObject *self);
  * call our __init__. */
 bool tws_connection_ready(ConnectionObject *conn);
 
+/* A deadline from the `timeout` argument; the socket's own where it is NULL
+ * or None. -1 with TypeError or ValueError. */
+int tws_connection_deadline(ConnectionObject *conn, PyObject *timeout,
+                            struct tws_deadline *deadline);
+
 #endif /* TWS_PYTHON_CONNECTION_METHODS_H */

@@ -6,6 +6,9 @@
 #include "python/errors.h"
 #include "python/frame_type.h"
 #include "python/message_type.h"
+#include "protocol/message_stream.h"
+
+enum { ROUNDS_ALONE = 16 }; /* of reading, up to 64 KiB each */
 
 /* With the lock held: what the end will be told by. False where it is not the
  * program's. */
@@ -57,6 +60,8 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
         return -1;
     }
     if (!concerns) {
+        /* The rest of a streamed message comes behind our Close. */
+        tws_message_stream_discard(&conn->blocking->assembler);
         return 0;
     }
     in->type = event->type;
@@ -65,6 +70,9 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
     case TWS_EVENT_TEXT:
     case TWS_EVENT_BINARY:
         in->object = tws_connection_message(conn->state, event);
+        break;
+    case TWS_EVENT_CHUNK:
+        in->object = tws_connection_chunk(&conn->blocking->assembler, event);
         break;
     case TWS_EVENT_PING:
     case TWS_EVENT_PONG:
@@ -99,6 +107,20 @@ fail(ConnectionObject *conn, const struct tws_error *err)
     return -1;
 }
 
+/* Where a message may be without end and gives nothing for the program, as
+ * its rest is skipped or its fragments are empty: now and then other threads,
+ * signals and the deadline get their turn. */
+static int
+let_others_in(const struct tws_assembler *assembler, unsigned *rounds,
+              const struct tws_deadline *deadline)
+{
+    if (!assembler->chunked && !assembler->skipping) {
+        return 0;
+    }
+    (*rounds)++;
+    return *rounds % ROUNDS_ALONE == 0 ? tws_pause(deadline, "recv()") : 0;
+}
+
 /* Reads until there is an event; returns as take_event(). */
 static int
 read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
@@ -107,6 +129,7 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
     WebsocketObject *ws = websocket_of(conn);
     struct tws_assembler *assembler = &conn->blocking->assembler;
     const struct tws_message_limits *limits = &ws->options->message;
+    unsigned rounds = 0;
     for (;;) {
         struct tws_event event;
         struct tws_error err;
@@ -120,6 +143,9 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
             tws_receive(&ws->reader, assembler, limits, &input, &event, &err);
         if (status == TWS_AGAIN) {
             tws_buffer_consume(&ws->in, before - input.length);
+            if (let_others_in(assembler, &rounds, deadline) < 0) {
+                return -1;
+            }
             bool direct =
                 tws_receive_room(&ws->reader, assembler, &room, &size);
             int more = tws_websocket_fill(ws, direct ? room : NULL, size,
@@ -174,9 +200,17 @@ read_event_of_frames(ConnectionObject *conn,
                      struct tws_incoming *in)
 {
     WebsocketObject *ws = websocket_of(conn);
+    struct tws_assembler *assembler = &conn->blocking->assembler;
     for (;;) {
         struct tws_event event;
         struct tws_error err;
+        int result = 0;
+        if (tws_message_stream_chunk(assembler, &event)) {
+            result = take_event(conn, &event, in);
+            if (result != 0) {
+                return result;
+            }
+        }
         PyObject *object = tws_websocket_recv_frame(ws, deadline);
         if (object == NULL) {
             return -1;
@@ -195,10 +229,8 @@ read_event_of_frames(ConnectionObject *conn,
             .first = true,
             .last = true,
         };
-        int result = 0;
-        enum tws_status status =
-            tws_assembler_take(&conn->blocking->assembler,
-                               &ws->options->message, &piece, &event, &err);
+        enum tws_status status = tws_assembler_take(
+            assembler, &ws->options->message, &piece, &event, &err);
         if (status == TWS_OK) {
             result = take_event(conn, &event, in);
         }
@@ -247,23 +279,48 @@ tws_blocking_judge_failure(ConnectionObject *conn)
     }
 }
 
+/* With the right to read: whole messages, or chunks of one, are wanted. */
+static int
+turn_to(ConnectionObject *conn, struct tws_chunks *chunks)
+{
+    struct tws_assembler *assembler = &conn->blocking->assembler;
+    struct tws_error err;
+    if (TWS_LIKELY(chunks == NULL)) {
+        if (TWS_UNLIKELY(assembler->chunked)) {
+            tws_message_stream_discard(assembler);
+        }
+        return 0;
+    }
+    if (chunks->stream == 0) {
+        if (tws_message_stream_begin(assembler, chunks->limit, &err)
+            != TWS_OK) {
+            return fail(conn, &err);
+        }
+        chunks->stream = assembler->stream;
+    }
+    return tws_chunks_check(assembler, chunks);
+}
+
 /* Returns as tws_blocking_read_event(), or 3: what was read ahead is first. */
 static int
 read_stream(ConnectionObject *conn, const struct tws_deadline *deadline,
-            struct tws_incoming *in)
+            struct tws_chunks *chunks, struct tws_incoming *in)
 {
-    if (!tws_blocking_reads_pieces(conn)) {
-        return read_event_of_frames(conn, deadline, in);
-    }
+    bool frames = false;
     int result = tws_ahead_begin_read(conn, deadline, "recv()");
     if (result != 0) {
         return result < 0 ? -1 : 3;
     }
     /* The keeper may have read on until now. */
-    result =
-        tws_ahead_any(conn) ? 3 : tws_blocking_read_event(conn, deadline, in);
+    result = tws_ahead_any(conn) ? 3 : turn_to(conn, chunks);
+    if (result == 0) {
+        frames = !tws_blocking_reads_pieces(conn);
+    }
+    if (result == 0 && !frames) {
+        result = tws_blocking_read_event(conn, deadline, in);
+    }
     tws_websocket_end_read(websocket_of(conn));
-    return result;
+    return frames ? read_event_of_frames(conn, deadline, in) : result;
 }
 
 /* Where the end was met. Keeps a pending exception; -1 with another one. */
@@ -298,10 +355,14 @@ take_last(ConnectionObject *conn, const struct tws_deadline *deadline,
  * and the socket closed. */
 static int
 next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
-              struct tws_incoming *in)
+              struct tws_chunks *chunks, struct tws_incoming *in)
 {
     int result;
     in->object = NULL;
+    if (chunks != NULL && chunks->stream != 0 && !tws_blocking_is_over(conn)
+        && tws_chunks_check(&conn->blocking->assembler, chunks) < 0) {
+        return -1; /* what was read ahead is not of its message */
+    }
     do {
         result = tws_ahead_take(conn, in);
         if (result == 0 && tws_blocking_is_over(conn)) {
@@ -310,7 +371,7 @@ next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
         if (result != 0) {
             return result;
         }
-        result = read_stream(conn, deadline, in);
+        result = read_stream(conn, deadline, chunks, in);
     } while (result == 3);
     if (result == 2) {
         if (tws_blocking_lose(conn, 0, TWS_SPAN("")) == 0) {
@@ -352,13 +413,14 @@ await_other_close(ConnectionObject *conn, const struct tws_deadline *deadline)
 }
 
 static PyObject *
-receive(ConnectionObject *conn, const struct tws_deadline *deadline)
+receive(ConnectionObject *conn, const struct tws_deadline *deadline,
+        struct tws_chunks *chunks)
 {
     struct tws_state *state = conn->state;
     for (;;) {
         struct tws_incoming in;
         int status = 0;
-        if (next_incoming(conn, deadline, &in) < 0) {
+        if (next_incoming(conn, deadline, chunks, &in) < 0) {
             pthread_mutex_lock(&conn->blocking->lock);
             bool closing = conn->blocking->session.sent_code != 0;
             pthread_mutex_unlock(&conn->blocking->lock);
@@ -371,7 +433,8 @@ receive(ConnectionObject *conn, const struct tws_deadline *deadline)
         switch (in.type) {
         case TWS_EVENT_TEXT:
         case TWS_EVENT_BINARY:
-            return tws_connection_incoming(conn, in.object);
+        case TWS_EVENT_CHUNK:
+            return in.object;
         case TWS_EVENT_CLOSE:
             return tws_connection_raise_closed(conn);
         case TWS_EVENT_PING:
@@ -392,9 +455,20 @@ PyObject *
 tws_blocking_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
 {
     tws_ahead_enter(conn);
-    PyObject *message = receive(conn, deadline);
+    PyObject *message =
+        tws_connection_incoming(conn, receive(conn, deadline, NULL));
     tws_ahead_leave(conn);
     return message;
+}
+
+PyObject *
+tws_blocking_next(ConnectionObject *conn, const struct tws_deadline *deadline,
+                  struct tws_chunks *chunks)
+{
+    tws_ahead_enter(conn);
+    PyObject *object = receive(conn, deadline, chunks);
+    tws_ahead_leave(conn);
+    return object;
 }
 
 PyObject *
@@ -453,7 +527,7 @@ await_close(ConnectionObject *conn, const struct tws_deadline *deadline)
 {
     struct tws_incoming in;
     while (!tws_blocking_is_over(conn)) {
-        if (next_incoming(conn, deadline, &in) < 0) {
+        if (next_incoming(conn, deadline, NULL, &in) < 0) {
             return -1;
         }
         if (in.type != TWS_EVENT_CLOSE) {

@@ -9,6 +9,7 @@
 #include "python/served.h"
 #include "python/server_type.h"
 #include "python/served_wait.h"
+#include "protocol/message_stream.h"
 
 enum { LARGE_SEND = 64 * 1024 }; /* bytes worth to give up the GIL for */
 
@@ -212,8 +213,43 @@ call_handler(ConnectionObject *conn, const struct tws_event *event)
     return 0;
 }
 
+/* Whole messages, or chunks of one, are wanted. */
+static int
+turn_to(ConnectionObject *conn, struct tws_chunks *chunks)
+{
+    struct tws_assembler *assembler = &conn->client->assembler;
+    struct tws_error err;
+    if (chunks == NULL) {
+        tws_message_stream_discard(assembler);
+        return 0;
+    }
+    if (chunks->stream == 0) {
+        if (tws_message_stream_begin(assembler, chunks->limit, &err)
+            != TWS_OK) {
+            tws_client_fail(conn->client->worker, conn->client, &err);
+            return 0; /* tws_client_next() tells */
+        }
+        chunks->stream = assembler->stream;
+    }
+    return tws_chunks_check(assembler, chunks);
+}
+
+/* Fragments without payload, or what is skipped, may come without end: there
+ * is always something to be read, but nothing for the program. */
+static int
+check_time(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    const struct tws_assembler *assembler = &conn->client->assembler;
+    if ((assembler->chunked || assembler->skipping) && !deadline->immediate
+        && tws_deadline_is_over(deadline)) {
+        return tws_raise_time_over(deadline, "recv");
+    }
+    return 0;
+}
+
 PyObject *
-tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
+tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
+                struct tws_chunks *chunks)
 {
     if (check_served_here(conn) < 0) {
         return NULL;
@@ -221,11 +257,16 @@ tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
     struct tws_worker *worker = conn->client->worker;
     for (;;) {
         struct tws_event event;
+        if (turn_to(conn, chunks) < 0) {
+            return NULL;
+        }
         switch (tws_client_next(worker, conn->client, &event)) {
         case TWS_OK:
             if (event.type <= TWS_EVENT_BINARY) {
-                return tws_connection_incoming(
-                    conn, tws_connection_message(conn->state, &event));
+                return tws_connection_message(conn->state, &event);
+            }
+            if (event.type == TWS_EVENT_CHUNK) {
+                return tws_connection_chunk(&conn->client->assembler, &event);
             }
             if (call_handler(conn, &event) < 0) {
                 return NULL;
@@ -239,7 +280,8 @@ tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
             }
             break;
         case TWS_AGAIN:
-            if (tws_served_await_bytes(conn, deadline, "recv") < 0) {
+            if (check_time(conn, deadline) < 0
+                || tws_served_await_bytes(conn, deadline, "recv") < 0) {
                 return NULL;
             }
             break;
@@ -247,6 +289,13 @@ tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
             return raise_ending(conn, &worker->ending);
         }
     }
+}
+
+PyObject *
+tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    return tws_connection_incoming(conn,
+                                   tws_served_next(conn, deadline, NULL));
 }
 
 /* client.sock ------------------------------------------------------------- */

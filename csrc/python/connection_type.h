@@ -33,6 +33,12 @@ struct tws_blocking {
     bool reported;   /* onclose was called */
 };
 
+/* Who wants a message in chunks (protocol/message_stream.h). */
+struct tws_chunks {
+    uint64_t limit;  /* bytes in the message */
+    uint32_t stream; /* its number; 0: not begun */
+};
+
 typedef struct {
     PyObject_HEAD
     struct tws_state *state; /* borrowed */
@@ -69,6 +75,16 @@ PyObject *tws_connection_incoming(ConnectionObject *conn, PyObject *message);
 PyObject *tws_connection_message(struct tws_state *state,
                                  const struct tws_event *event);
 
+/* The same for a CHUNK event: a str or bytes, which is consumed then, or None
+ * for the end of the message. */
+PyObject *tws_connection_chunk(struct tws_assembler *assembler,
+                               const struct tws_event *event);
+
+/* -1 with RuntimeError where somebody else has received since, and so has
+ * discarded the rest of the message. */
+int tws_chunks_check(const struct tws_assembler *assembler,
+                     const struct tws_chunks *chunks);
+
 /* The frames of a message, as a tuple; in one where `fragment` is 0. */
 PyObject *tws_connection_frames(PyObject *message, size_t fragment);
 
@@ -100,6 +116,11 @@ int tws_blocking_ping(ConnectionObject *conn, struct tws_span payload);
 /* The next Message; SocketClosed at the end. */
 PyObject *tws_blocking_recv(ConnectionObject *conn,
                             const struct tws_deadline *deadline);
+/* The next Message without the hooks; or the next chunk, see
+ * tws_connection_chunk(). */
+PyObject *tws_blocking_next(ConnectionObject *conn,
+                            const struct tws_deadline *deadline,
+                            struct tws_chunks *chunks);
 int tws_blocking_close(ConnectionObject *conn, uint16_t code,
                        struct tws_span reason,
                        const struct tws_deadline *deadline);
@@ -120,6 +141,10 @@ int tws_served_queue_message(ConnectionObject *conn, PyObject *message);
 int tws_served_ping(ConnectionObject *conn, struct tws_span payload);
 PyObject *tws_served_recv(ConnectionObject *conn,
                           const struct tws_deadline *deadline);
+/* As tws_blocking_next(). */
+PyObject *tws_served_next(ConnectionObject *conn,
+                          const struct tws_deadline *deadline,
+                          struct tws_chunks *chunks);
 /* served_wait.c: does the closing handshake, or breaks off at the deadline. */
 int tws_served_close(ConnectionObject *conn, uint16_t code,
                      struct tws_span reason,

@@ -1,6 +1,7 @@
 /* Module twspy._twspy: definition, types, constants. */
 #include "python/state.h"
 
+#include "python/connection_streams.h"
 #include "python/connection_type.h"
 #include "python/frame_type.h"
 #include "python/keeper.h"
@@ -38,6 +39,8 @@ add_types(PyObject *module, struct tws_state *s)
                < 0
         || add_type(module, &tws_websocket_spec, NULL, &s->websocket_type) < 0
         || add_type(module, &tws_connection_spec, NULL, &s->connection_type)
+               < 0
+        || add_type(module, &tws_recv_stream_spec, NULL, &s->recv_stream_type)
                < 0
         || add_type(module, &tws_server_spec, NULL, &s->server_type) < 0
         || add_type(module, &tws_tls_context_spec, NULL, &s->tls_context_type)
@@ -148,6 +151,7 @@ module_exec(PyObject *module)
     X(close_message_type)                                                     \
     X(websocket_type)                                                         \
     X(connection_type)                                                        \
+    X(recv_stream_type)                                                       \
     X(server_type)                                                            \
     X(tls_context_type)
 

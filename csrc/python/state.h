@@ -65,6 +65,7 @@ struct tws_state {
     PyTypeObject *close_message_type;
     PyTypeObject *websocket_type;
     PyTypeObject *connection_type;
+    PyTypeObject *recv_stream_type;
     PyTypeObject *server_type;
     PyTypeObject *tls_context_type;
 
