@@ -49,6 +49,10 @@ tws_client_release(struct tws_client *client)
     tws_assembler_release(&client->assembler);
     tws_buffer_release(&client->unread);
     tws_buffer_release(&client->queue);
+    if (client->stream != NULL) {
+        tws_buffer_release(&client->stream->behind);
+        free(client->stream);
+    }
     free(client->sent_reason);
     pthread_mutex_destroy(&client->lock);
     free(client);
@@ -126,15 +130,26 @@ tws_client_update_interest_lock_held(struct tws_client *client)
 
 /* Waiting ---------------------------------------------------------------- */
 
+static bool
+is_so_lock_held(const struct tws_client *client, enum tws_await what)
+{
+    switch (what) {
+    case TWS_AWAIT_ROOM:
+        return !client->congested || client->state != TWS_CLIENT_OPEN;
+    case TWS_AWAIT_STREAM:
+        return client->stream == NULL || client->state != TWS_CLIENT_OPEN;
+    case TWS_AWAIT_OVER:
+        break;
+    }
+    return client->state >= TWS_CLIENT_LINGERING;
+}
+
 bool
 tws_client_await(struct tws_client *client, enum tws_await what,
                  struct tws_waiter *waiter)
 {
     pthread_mutex_lock(&client->lock);
-    enum tws_client_state state = client->state;
-    bool wait = what == TWS_AWAIT_ROOM
-                    ? client->congested && state == TWS_CLIENT_OPEN
-                    : state < TWS_CLIENT_LINGERING;
+    bool wait = !is_so_lock_held(client, what);
     if (wait && !waiter->linked) {
         waiter->next = client->waiters;
         client->waiters = waiter;

@@ -86,8 +86,10 @@ struct tws_client {
     struct tws_receipt *receipts;      /* in the order of sending */
     struct tws_receipt **receipts_end; /* where the next one goes */
     uint64_t accepted;                 /* bytes, for receipts and the queue */
-    uint64_t written;  /* of those, what the kernel has taken */
-    char *sent_reason; /* owned; of our Close; NULL: none */
+    uint64_t written;                 /* of those, what the kernel has taken */
+    struct tws_client_stream *stream; /* owned; of a message that is sent in
+                                       * pieces; NULL: none is */
+    char *sent_reason;                /* owned; of our Close; NULL: none */
     const char *cause; /* static; why it was broken off; NULL: it was not */
     int cause_errno;
     uint8_t cause_by;  /* enum tws_ended_by */
@@ -107,6 +109,7 @@ struct tws_client {
                                * written under lock */
     _Atomic uint64_t latency; /* nanoseconds of the last ping; 0: none */
     atomic_bool congested;    /* the queue is above high water */
+    atomic_bool crowded;      /* so is what waits behind `stream` */
     _Atomic uint8_t state;    /* enum tws_client_state; written under lock */
     atomic_uint references;
 };
@@ -129,10 +132,17 @@ void tws_client_release(struct tws_client *client);
 enum tws_status tws_client_send(struct tws_client *client, uint8_t opcode,
                                 struct tws_span payload, size_t fragment,
                                 void *receipt, struct tws_error *err);
+/* Where frames that are packed already stand to a message in pieces. */
+enum tws_standing {
+    TWS_STANDS_ALONE,   /* a whole message: behind it */
+    TWS_STANDS_BETWEEN, /* control frames: at once */
+    TWS_STANDS_WITHIN,  /* a part of it */
+};
 /* The same for frames that are packed already, and count as so many messages
  * with so many bytes of payload. */
 enum tws_status tws_client_send_packed(struct tws_client *client,
                                        struct tws_span frames,
+                                       enum tws_standing standing,
                                        unsigned messages, size_t payload,
                                        void *receipt, struct tws_error *err);
 /* Begins the closing handshake; TWS_EOF where it began before. `by` limit:
@@ -145,6 +155,31 @@ void tws_client_flush(struct tws_client *client);
 /* Bytes accepted for sending that the kernel has not taken yet. */
 size_t tws_client_queued(struct tws_client *client);
 
+/* client_stream.c: a message that is sent in pieces. Whole messages wait
+ * behind it, control frames pass (RFC 6455 §5.4). Any thread. ------------ */
+
+/* Frames that wait for the end of it. */
+struct tws_client_stream {
+    const void *owner; /* who sends it */
+    struct tws_buffer behind;
+};
+
+/* TWS_AGAIN: another one has not ended; see TWS_AWAIT_STREAM. TWS_EOF: the
+ * connection is closing or closed. */
+enum tws_status tws_client_begin_stream(struct tws_client *client,
+                                        const void *owner,
+                                        struct tws_error *err);
+/* One fragment, made of parts that lie apart; `fin`: the last. The status is
+ * as of tws_client_send(). */
+enum tws_status tws_client_send_fragment(struct tws_client *client,
+                                         uint8_t opcode, bool fin,
+                                         const struct tws_span parts[2],
+                                         struct tws_error *err);
+/* What waits is sent. After an unfinished message tws_client_close() or
+ * tws_client_break_off() comes first. Does nothing where it is not `owner`'s.
+ */
+void tws_client_end_stream(struct tws_client *client, const void *owner);
+
 /* client.c -------------------------------------------------------------- */
 
 /* Ends the connection at once, without a closing handshake. Any thread. The
@@ -155,7 +190,8 @@ void tws_client_break_off(struct tws_client *client, enum tws_ended_by by,
 enum tws_await {
     TWS_AWAIT_ROOM, /* where its queue was above the high-water mark: until it
                      * is below the low one */
-    TWS_AWAIT_OVER, /* the end of the closing handshake */
+    TWS_AWAIT_STREAM, /* the end of a message that is sent in pieces */
+    TWS_AWAIT_OVER,   /* the end of the closing handshake */
 };
 /* Any thread. False: it need not wait. Else waiter->wake() is called once
  * when it is worth another look, unless tws_client_forget() comes first; a

@@ -18,6 +18,13 @@ void tws_client_wake_waiters_lock_held(struct tws_client *client);
 
 /* client_write.c */
 void tws_client_flush_lock_held(struct tws_client *client);
+/* Sends parts that make up whole frames. */
+enum tws_status tws_client_send_parts_lock_held(struct tws_client *client,
+                                                struct iovec *parts, int count,
+                                                struct tws_error *err);
+/* In the counters of whoever serves it, or the server's. */
+void tws_client_count_sent_lock_held(struct tws_client *client,
+                                     unsigned messages, size_t bytes);
 enum tws_status
 tws_client_send_control_lock_held(struct tws_client *client,
                                   const struct tws_control *control,
@@ -27,5 +34,18 @@ enum tws_status tws_client_send_close_lock_held(struct tws_client *client,
                                                 uint16_t code,
                                                 struct tws_span reason,
                                                 struct tws_error *err);
+
+/* client_stream.c: keeps a whole message, whose frames are packed or which is
+ * cut into frames of `fragment` bytes (0: one) as tws_client_send() does. */
+enum tws_status tws_client_keep_packed_lock_held(struct tws_client *client,
+                                                 struct tws_span frames,
+                                                 struct tws_error *err);
+enum tws_status tws_client_keep_message_lock_held(struct tws_client *client,
+                                                  uint8_t opcode,
+                                                  struct tws_span payload,
+                                                  size_t fragment,
+                                                  struct tws_error *err);
+/* The end of what is kept now, until it is sent and tws_receipt.end known. */
+uint64_t tws_client_kept_end_lock_held(const struct tws_client *client);
 
 #endif /* TWS_ENGINE_CLIENT_PARTS_H */

@@ -174,10 +174,9 @@ append_lock_held(struct tws_client *client, struct tws_buffer *to,
     return TWS_OK;
 }
 
-/* Sends parts that make up whole frames. */
-static enum tws_status
-send_parts_lock_held(struct tws_client *client, struct iovec *parts, int count,
-                     struct tws_error *err)
+enum tws_status
+tws_client_send_parts_lock_held(struct tws_client *client, struct iovec *parts,
+                                int count, struct tws_error *err)
 {
     struct tws_worker *cork = client->cork;
     enum tws_status status;
@@ -231,7 +230,7 @@ send_frame_lock_held(struct tws_client *client, uint8_t opcode, bool fin,
         {.iov_base = (void *)(uintptr_t)payload.data,
          .iov_len = payload.length},
     };
-    return send_parts_lock_held(client, parts, 2, err);
+    return tws_client_send_parts_lock_held(client, parts, 2, err);
 }
 
 static enum tws_status
@@ -267,16 +266,19 @@ send_message_lock_held(struct tws_client *client, uint8_t opcode,
 /* Remembers who wants to hear when what was accepted last has left. */
 static void
 add_receipt_lock_held(struct tws_client *client, struct tws_receipt *receipt,
-                      void *user)
+                      void *user, bool kept)
 {
-    *receipt = (struct tws_receipt){.end = client->accepted, .user = user};
+    *receipt = (struct tws_receipt){
+        .end = kept ? tws_client_kept_end_lock_held(client) : client->accepted,
+        .user = user,
+    };
     *client->receipts_end = receipt;
     client->receipts_end = &receipt->next;
 }
 
-static void
-count_sent_lock_held(struct tws_client *client, unsigned messages,
-                     size_t bytes)
+void
+tws_client_count_sent_lock_held(struct tws_client *client, unsigned messages,
+                                size_t bytes)
 {
     if (client->cork != NULL) {
         tws_count(&client->cork->counters.messages_out, messages);
@@ -291,6 +293,7 @@ count_sent_lock_held(struct tws_client *client, unsigned messages,
 struct outgoing {
     struct tws_span bytes;
     bool packed;       /* they are frames, else a payload */
+    bool waits;        /* where a message is being sent in pieces */
     uint8_t opcode;    /* of a payload */
     size_t fragment;   /* bytes in a frame; 0: one frame */
     unsigned messages; /* to be counted */
@@ -307,7 +310,7 @@ send_outgoing_lock_held(struct tws_client *client,
             .iov_base = (void *)(uintptr_t)outgoing->bytes.data,
             .iov_len = outgoing->bytes.length,
         };
-        status = send_parts_lock_held(client, &part, 1, err);
+        status = tws_client_send_parts_lock_held(client, &part, 1, err);
     }
     else {
         status =
@@ -315,7 +318,30 @@ send_outgoing_lock_held(struct tws_client *client,
                                    outgoing->fragment, err);
     }
     if (status == TWS_OK && outgoing->messages > 0) {
-        count_sent_lock_held(client, outgoing->messages, outgoing->payload);
+        tws_client_count_sent_lock_held(client, outgoing->messages,
+                                        outgoing->payload);
+    }
+    return status;
+}
+
+/* Behind the message that is being sent in pieces. */
+static enum tws_status
+keep_outgoing_lock_held(struct tws_client *client,
+                        const struct outgoing *outgoing, struct tws_error *err)
+{
+    size_t mark = tws_server_options(client->server)->high_water;
+    enum tws_status status =
+        outgoing->packed
+            ? tws_client_keep_packed_lock_held(client, outgoing->bytes, err)
+            : tws_client_keep_message_lock_held(client, outgoing->opcode,
+                                                outgoing->bytes,
+                                                outgoing->fragment, err);
+    atomic_store_explicit(&client->crowded,
+                          tws_buffer_length(&client->stream->behind) > mark,
+                          memory_order_relaxed);
+    if (status == TWS_OK && outgoing->messages > 0) {
+        tws_client_count_sent_lock_held(client, outgoing->messages,
+                                        outgoing->payload);
     }
     return status;
 }
@@ -334,11 +360,13 @@ send_outgoing(struct tws_client *client, const struct outgoing *outgoing,
         }
     }
     pthread_mutex_lock(&client->lock);
+    bool kept = outgoing->waits && client->stream != NULL;
     if (client->state == TWS_CLIENT_OPEN) {
-        status = send_outgoing_lock_held(client, outgoing, err);
+        status = kept ? keep_outgoing_lock_held(client, outgoing, err)
+                      : send_outgoing_lock_held(client, outgoing, err);
     }
     if (status == TWS_OK && receipt != NULL) {
-        add_receipt_lock_held(client, receipt, user);
+        add_receipt_lock_held(client, receipt, user, kept);
         receipt = NULL;
         attend = client->cork == NULL; /* it may have left already */
     }
@@ -357,6 +385,7 @@ tws_client_send(struct tws_client *client, uint8_t opcode,
 {
     struct outgoing outgoing = {
         .bytes = payload,
+        .waits = !tws_opcode_is_control(opcode),
         .opcode = opcode,
         .fragment = fragment,
         .messages = tws_opcode_is_control(opcode) ? 0 : 1,
@@ -367,12 +396,13 @@ tws_client_send(struct tws_client *client, uint8_t opcode,
 
 enum tws_status
 tws_client_send_packed(struct tws_client *client, struct tws_span frames,
-                       unsigned messages, size_t payload, void *receipt,
-                       struct tws_error *err)
+                       enum tws_standing standing, unsigned messages,
+                       size_t payload, void *receipt, struct tws_error *err)
 {
     struct outgoing outgoing = {
         .bytes = frames,
         .packed = true,
+        .waits = standing == TWS_STANDS_ALONE,
         .messages = messages,
         .payload = payload,
     };
@@ -389,7 +419,7 @@ tws_client_send_control_lock_held(struct tws_client *client,
     }
     struct iovec part = {.iov_base = (void *)(uintptr_t)control->bytes,
                          .iov_len = control->length};
-    return send_parts_lock_held(client, &part, 1, err);
+    return tws_client_send_parts_lock_held(client, &part, 1, err);
 }
 
 enum tws_status
@@ -433,6 +463,9 @@ tws_client_queued(struct tws_client *client)
     size_t length = client->write_failed
                         ? 0
                         : (size_t)(client->accepted - client->written);
+    if (client->stream != NULL && !client->write_failed) {
+        length += tws_buffer_length(&client->stream->behind);
+    }
     pthread_mutex_unlock(&client->lock);
     return length;
 }

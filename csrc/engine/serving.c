@@ -86,6 +86,9 @@ bury(struct tws_server *server, struct tws_client *client)
     client->write_failed = true;
     client->state = TWS_CLIENT_GONE;
     tws_buffer_release(&client->queue); /* others may hold the client long */
+    if (client->stream != NULL) {
+        tws_buffer_release(&client->stream->behind);
+    }
     pthread_mutex_unlock(&client->lock);
     if (watched) {
         (void)tws_poller_remove(server->poller, fd, &ignored);

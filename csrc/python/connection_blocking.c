@@ -74,9 +74,8 @@ tws_blocking_close_deadline(ConnectionObject *conn)
     return tws_deadline_after(timeout == 0 ? 1 : timeout);
 }
 
-/* True while messages may be sent; else SocketClosed. */
-static bool
-may_send(ConnectionObject *conn)
+bool
+tws_blocking_may_send(ConnectionObject *conn)
 {
     struct tws_blocking *blocking = conn->blocking;
     struct tws_ending ending;
@@ -116,15 +115,16 @@ note_ping(ConnectionObject *conn, struct tws_span payload)
 /* Through the websocket's own send(), so that its hooks see each frame. */
 static int
 send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment,
+               struct tws_sending *sending,
                const struct tws_deadline *deadline)
 {
     PyObject *frames = tws_connection_frames(message, fragment);
     if (frames == NULL) {
         return -1;
     }
-    int result = tws_websocket_send_frames(websocket_of(conn),
-                                           &PyTuple_GET_ITEM(frames, 0),
-                                           PyTuple_GET_SIZE(frames), deadline);
+    int result = tws_websocket_send_frames(
+        websocket_of(conn), &PyTuple_GET_ITEM(frames, 0),
+        PyTuple_GET_SIZE(frames), sending, deadline);
     Py_DECREF(frames);
     return result;
 }
@@ -201,6 +201,8 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
     WebsocketObject *ws = websocket_of(conn);
     uint8_t opcode;
     struct tws_span payload;
+    struct tws_sending whole = {.stream = NULL};
+    struct tws_sending *sending = &whole;
     if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
         return -1;
     }
@@ -213,12 +215,13 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
     }
     if (tws_opcode_is_control(opcode)) {
         fragment = 0; /* never in fragments (RFC 6455 5.5) */
+        sending = NULL;
     }
     if (opcode == TWS_OPCODE_PING) {
         note_ping(conn, payload);
     }
     if (ws->send_hooks != NULL) {
-        return send_as_frames(conn, message, fragment, deadline);
+        return send_as_frames(conn, message, fragment, sending, deadline);
     }
     if (fragment == 0) {
         fragment = SIZE_MAX;
@@ -234,14 +237,14 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
             {.iov_base = (void *)(uintptr_t)payload.data,
              .iov_len = payload.length},
         };
-        return tws_websocket_write(ws, parts, 2, deadline);
+        return tws_websocket_write(ws, parts, 2, sending, deadline);
     }
     struct tws_buffer out = TWS_BUFFER_EMPTY;
     int result = pack_message(ws, opcode, payload, fragment, &out);
     if (result == 0) {
         struct iovec part = {.iov_base = tws_buffer_data(&out),
                              .iov_len = tws_buffer_length(&out)};
-        result = tws_websocket_write(ws, &part, 1, deadline);
+        result = tws_websocket_write(ws, &part, 1, sending, deadline);
     }
     tws_buffer_release(&out);
     return result;
@@ -251,7 +254,7 @@ int
 tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
                   const struct tws_deadline *deadline)
 {
-    if (!may_send(conn)) {
+    if (!tws_blocking_may_send(conn)) {
         return -1;
     }
     int result = send_message(conn, message, fragment, deadline);
@@ -262,6 +265,145 @@ tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
     return result;
 }
 
+/* A message in pieces ----------------------------------------------------- */
+
+int
+tws_blocking_begin_stream(ConnectionObject *conn, const void *stream,
+                          const struct tws_deadline *deadline)
+{
+    if (!tws_blocking_may_send(conn)) {
+        return -1;
+    }
+    return tws_websocket_begin_stream(websocket_of(conn), stream, deadline);
+}
+
+static int
+send_fragment_frame(ConnectionObject *conn,
+                    const struct tws_fragment *fragment,
+                    struct tws_sending *sending,
+                    const struct tws_deadline *deadline)
+{
+    PyObject *frame = tws_connection_fragment_frame(conn->state, fragment);
+    if (frame == NULL) {
+        return -1;
+    }
+    int result = tws_websocket_send_frames(websocket_of(conn), &frame, 1,
+                                           sending, deadline);
+    Py_DECREF(frame);
+    return result;
+}
+
+/* From a server's end: as it is. */
+static int
+write_fragment(WebsocketObject *ws, const struct tws_fragment *fragment,
+               struct tws_sending *sending,
+               const struct tws_deadline *deadline)
+{
+    uint8_t header[TWS_FRAME_HEADER_MAX];
+    const struct tws_span *parts = fragment->parts;
+    struct tws_frame_header fields = {
+        .opcode = fragment->opcode,
+        .fin = fragment->fin,
+        .length = parts[0].length + parts[1].length,
+    };
+    struct iovec vector[3] = {
+        {.iov_base = header,
+         .iov_len = tws_frame_header_encode(&fields, header)},
+        {.iov_base = (void *)(uintptr_t)parts[0].data,
+         .iov_len = parts[0].length},
+        {.iov_base = (void *)(uintptr_t)parts[1].data,
+         .iov_len = parts[1].length},
+    };
+    return tws_websocket_write(ws, vector, 3, sending, deadline);
+}
+
+/* From a client's end: masked, with a key of its own. */
+static int
+write_masked_fragment(WebsocketObject *ws, const struct tws_fragment *fragment,
+                      struct tws_buffer *packed, struct tws_sending *sending,
+                      const struct tws_deadline *deadline)
+{
+    uint8_t *room;
+    const struct tws_span *parts = fragment->parts;
+    struct tws_frame_header header = {
+        .opcode = fragment->opcode,
+        .fin = fragment->fin,
+        .length = parts[0].length + parts[1].length,
+        .masked = true,
+    };
+    const uint8_t *key;
+    tws_buffer_consume(packed, tws_buffer_length(packed));
+    if (tws_websocket_draw_key(ws, header.key, &key) < 0) {
+        return -1;
+    }
+    if (tws_buffer_reserve(packed,
+                           TWS_FRAME_HEADER_MAX + (size_t)header.length, &room)
+        != TWS_OK) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    size_t length = tws_frame_header_encode(&header, room);
+    struct tws_piece piece = {.header = &header};
+    for (int i = 0; i < 2; i++) {
+        piece.data = (uint8_t *)(uintptr_t)parts[i].data;
+        piece.length = parts[i].length;
+        tws_piece_copy(&piece, room + length);
+        length += parts[i].length;
+        piece.offset += parts[i].length;
+    }
+    tws_buffer_commit(packed, length);
+    struct iovec part = {.iov_base = room, .iov_len = length};
+    return tws_websocket_write(ws, &part, 1, sending, deadline);
+}
+
+int
+tws_blocking_send_fragment(ConnectionObject *conn,
+                           struct tws_fragment *fragment,
+                           struct tws_buffer *packed,
+                           const struct tws_deadline *deadline)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    struct tws_sending sending = {.stream = fragment->stream};
+    int result;
+    fragment->taken = false;
+    if (!tws_blocking_may_send(conn)) {
+        return -1;
+    }
+    if (ws->send_hooks != NULL) {
+        result = send_fragment_frame(conn, fragment, &sending, deadline);
+    }
+    else if (ws->role == TWS_SERVER) {
+        result = write_fragment(ws, fragment, &sending, deadline);
+    }
+    else {
+        result =
+            write_masked_fragment(ws, fragment, packed, &sending, deadline);
+    }
+    fragment->taken = sending.taken || result == 0;
+    if (result < 0) {
+        tws_blocking_judge_writing(conn);
+    }
+    return result;
+}
+
+void
+tws_blocking_end_stream(ConnectionObject *conn, bool unfinished)
+{
+    PyObject *pending = PyErr_GetRaisedException();
+    if (unfinished && !tws_blocking_is_over(conn)
+        && tws_blocking_send_close(conn, TWS_CLOSE_UNABLE,
+                                   TWS_SPAN(TWS_UNFINISHED))
+               < 0) {
+        /* Nothing else must follow what is out. */
+        PyErr_WriteUnraisable((PyObject *)conn);
+        tws_websocket_close(websocket_of(conn));
+    }
+    tws_websocket_end_stream(websocket_of(conn));
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
+}
+
 int
 tws_blocking_ping(ConnectionObject *conn, struct tws_span payload)
 {
@@ -269,7 +411,8 @@ tws_blocking_ping(ConnectionObject *conn, struct tws_span payload)
     struct tws_control control;
     uint8_t storage[4];
     const uint8_t *key;
-    if (!may_send(conn) || tws_websocket_draw_key(ws, storage, &key) < 0) {
+    if (!tws_blocking_may_send(conn)
+        || tws_websocket_draw_key(ws, storage, &key) < 0) {
         return -1;
     }
     tws_control_pack(&control, TWS_OPCODE_PING, (const uint8_t *)payload.data,

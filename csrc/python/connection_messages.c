@@ -4,6 +4,7 @@
 
 #include "python/connection_parts.h"
 #include "python/errors.h"
+#include "python/frame_type.h"
 #include "python/message_type.h"
 #include "protocol/message_stream.h"
 
@@ -120,6 +121,28 @@ tws_connection_chunk(struct tws_assembler *assembler,
         tws_message_stream_consume(assembler, event->length);
     }
     return chunk;
+}
+
+PyObject *
+tws_connection_fragment_frame(struct tws_state *state,
+                              const struct tws_fragment *fragment)
+{
+    const struct tws_span *parts = fragment->parts;
+    size_t length = parts[0].length + parts[1].length;
+    struct tws_frame_header header = {
+        .opcode = fragment->opcode, .fin = fragment->fin, .length = length};
+    PyObject *payload = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    if (payload == NULL) {
+        return NULL;
+    }
+    char *room = PyBytes_AS_STRING(payload);
+    for (int i = 0; i < 2; i++) {
+        if (parts[i].length > 0) {
+            memcpy(room, parts[i].data, parts[i].length);
+        }
+        room += parts[i].length;
+    }
+    return tws_frame_from_wire(state, &header, payload);
 }
 
 PyObject *

@@ -497,6 +497,8 @@ connection_onerror(PyObject *self, PyObject *error)
 PyMethodDef tws_connection_methods[] = {
     {"send", KEYWORDS(connection_send), METH_FASTCALL | METH_KEYWORDS,
      send_doc},
+    {"send_stream", KEYWORDS(tws_connection_send_stream),
+     METH_VARARGS | METH_KEYWORDS, tws_connection_send_stream_doc},
     {"send_ping", KEYWORDS(connection_send_ping), METH_VARARGS | METH_KEYWORDS,
      send_ping_doc},
     {"recv", KEYWORDS(connection_recv), METH_VARARGS | METH_KEYWORDS,

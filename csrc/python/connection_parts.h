@@ -67,6 +67,9 @@ void tws_blocking_judge_writing(ConnectionObject *conn);
 
 /* connection_blocking.c -------------------------------------------------- */
 
+/* True while messages may be sent; else SocketClosed. */
+bool tws_blocking_may_send(ConnectionObject *conn);
+
 /* After close_timeout from now. */
 struct tws_deadline tws_blocking_close_deadline(ConnectionObject *conn);
 

@@ -63,6 +63,18 @@ sent(ConnectionObject *conn, enum tws_status status,
     }
 }
 
+/* The end of the client is told with what is known of it. */
+static int
+judge_frames(ConnectionObject *conn, int result)
+{
+    if (result < 0 && conn->close_message != NULL
+        && PyErr_ExceptionMatches(PyExc_OSError)) {
+        PyErr_Clear(); /* EBADF: client.sock is closed by now */
+        return raise_closed(conn);
+    }
+    return result;
+}
+
 /* Through client.sock, whose hooks see each frame. */
 static int
 send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment)
@@ -71,16 +83,12 @@ send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment)
     if (frames == NULL) {
         return -1;
     }
-    int result = tws_websocket_send_frames((WebsocketObject *)conn->sock,
-                                           &PyTuple_GET_ITEM(frames, 0),
-                                           PyTuple_GET_SIZE(frames), NULL);
+    struct tws_sending sending = {.stream = NULL};
+    int result = tws_websocket_send_frames(
+        (WebsocketObject *)conn->sock, &PyTuple_GET_ITEM(frames, 0),
+        PyTuple_GET_SIZE(frames), &sending, NULL);
     Py_DECREF(frames);
-    if (result < 0 && conn->close_message != NULL
-        && PyErr_ExceptionMatches(PyExc_OSError)) {
-        PyErr_Clear(); /* EBADF: client.sock is closed by now */
-        return raise_closed(conn);
-    }
-    return result;
+    return judge_frames(conn, result);
 }
 
 /* Queues what tws_message_view() has shown, whatever is queued already. */
@@ -128,6 +136,18 @@ tws_served_queue_message(ConnectionObject *conn, PyObject *message)
     return queue(conn, message, opcode, payload, 0);
 }
 
+/* While a message is being sent to it in pieces. */
+static int
+await_behind(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    if (tws_served_check_stream(conn) < 0) {
+        return -1;
+    }
+    return atomic_load_explicit(&conn->client->crowded, memory_order_relaxed)
+               ? tws_served_await_stream(conn, deadline)
+               : 0;
+}
+
 int
 tws_served_send_message(ConnectionObject *conn, PyObject *message,
                         size_t fragment, const struct tws_deadline *deadline)
@@ -146,6 +166,13 @@ tws_served_send_message(ConnectionObject *conn, PyObject *message,
                                 reason,
                                 deadline == NULL ? &patience : deadline);
     }
+    if (!tws_opcode_is_control(opcode)
+        && TWS_UNLIKELY(
+            atomic_load_explicit(&conn->stream_thread, memory_order_relaxed)
+            != 0)
+        && await_behind(conn, deadline) < 0) {
+        return -1;
+    }
     if (TWS_UNLIKELY(atomic_load_explicit(&conn->client->congested,
                                           memory_order_relaxed))
         && tws_served_await_room(conn, deadline) < 0) {
@@ -162,6 +189,88 @@ tws_served_ping(ConnectionObject *conn, struct tws_span payload)
         conn,
         tws_client_send(conn->client, TWS_OPCODE_PING, payload, 0, NULL, &err),
         &err);
+}
+
+/* A message in pieces ----------------------------------------------------- */
+
+int
+tws_served_begin_stream(ConnectionObject *conn, const void *stream,
+                        const struct tws_deadline *deadline)
+{
+    for (;;) {
+        struct tws_error err;
+        enum tws_status status =
+            tws_client_begin_stream(conn->client, stream, &err);
+        if (status == TWS_OK) {
+            atomic_store(&conn->stream_thread, PyThread_get_thread_ident());
+            return 0;
+        }
+        if (status != TWS_AGAIN) {
+            return sent(conn, status, &err);
+        }
+        if (tws_served_await_stream(conn, deadline) < 0) {
+            return -1;
+        }
+    }
+}
+
+static int
+send_fragment_frame(ConnectionObject *conn, struct tws_fragment *fragment)
+{
+    struct tws_sending sending = {.stream = fragment->stream};
+    PyObject *frame = tws_connection_fragment_frame(conn->state, fragment);
+    if (frame == NULL) {
+        return -1;
+    }
+    int result = tws_websocket_send_frames((WebsocketObject *)conn->sock,
+                                           &frame, 1, &sending, NULL);
+    Py_DECREF(frame);
+    return judge_frames(conn, result);
+}
+
+int
+tws_served_send_fragment(ConnectionObject *conn, struct tws_fragment *fragment,
+                         const struct tws_deadline *deadline)
+{
+    struct tws_error err;
+    const WebsocketObject *ws = (WebsocketObject *)conn->sock;
+    int result;
+    fragment->taken = false;
+    atomic_store(&conn->stream_thread, PyThread_get_thread_ident());
+    if (atomic_load_explicit(&conn->client->congested, memory_order_relaxed)
+        && tws_served_await_room(conn, deadline) < 0) {
+        return -1;
+    }
+    if (ws != NULL && ws->send_hooks != NULL) {
+        result = send_fragment_frame(conn, fragment);
+    }
+    else {
+        result = sent(conn,
+                      tws_client_send_fragment(conn->client, fragment->opcode,
+                                               fragment->fin, fragment->parts,
+                                               &err),
+                      &err);
+    }
+    fragment->taken = result == 0;
+    return result;
+}
+
+void
+tws_served_end_stream(ConnectionObject *conn, const void *stream,
+                      bool unfinished)
+{
+    struct tws_error err;
+    if (unfinished) {
+        enum tws_status status =
+            tws_client_close(conn->client, TWS_CLOSE_UNABLE,
+                             TWS_SPAN(TWS_UNFINISHED), TWS_ENDED_BY_US, &err);
+        if (status != TWS_OK && status != TWS_EOF) {
+            tws_client_break_off(conn->client, TWS_ENDED_BY_US,
+                                 TWS_UNFINISHED);
+        }
+    }
+    atomic_store(&conn->stream_thread, 0);
+    tws_client_end_stream(conn->client, stream);
 }
 
 /* recv() inside a handler ------------------------------------------------- */
@@ -366,23 +475,30 @@ tws_served_sock(ConnectionObject *conn)
 }
 
 int
-tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count)
+tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
+                const struct tws_sending *sending)
 {
     static const enum tws_role role = TWS_SERVER;
     ConnectionObject *conn = (ConnectionObject *)ws->client;
     struct tws_buffer out = TWS_BUFFER_EMPTY;
     struct tws_error err;
     int result = -1;
+    enum tws_standing standing = TWS_STANDS_BETWEEN;
     for (Py_ssize_t i = 0; i < count; i++) {
+        if (!tws_opcode_is_control(((FrameObject *)frames[i])->opcode)) {
+            standing =
+                sending->stream != NULL ? TWS_STANDS_WITHIN : TWS_STANDS_ALONE;
+        }
         if (tws_frame_append(conn->state, frames[i], &role, &out) < 0) {
             goto done;
         }
     }
     struct tws_span bytes = {.data = (const char *)tws_buffer_data(&out),
                              .length = tws_buffer_length(&out)};
-    result = sent(
-        conn, tws_client_send_packed(conn->client, bytes, 0, 0, NULL, &err),
-        &err);
+    result = sent(conn,
+                  tws_client_send_packed(conn->client, bytes, standing, 0, 0,
+                                         NULL, &err),
+                  &err);
 done:
     tws_buffer_release(&out);
     return result;

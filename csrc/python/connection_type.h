@@ -51,9 +51,11 @@ typedef struct {
     PyObject *protocol; /* strong; str or None, of a served client */
     PyObject *bridge;   /* strong; of a served client whose TLS is an
                          * ssl.SSLContext's; else NULL */
-    struct tws_address *peer; /* owned, as long as its length says */
-    PyObject *close_message;  /* strong; once a served client is over */
-    PyObject *send_hooks;     /* strong; tuple of callables, or NULL */
+    struct tws_address *peer;   /* owned, as long as its length says */
+    PyObject *close_message;    /* strong; once a served client is over */
+    atomic_ulong stream_thread; /* who is sending a message to a served client
+                                 * in pieces, else 0 */
+    PyObject *send_hooks;       /* strong; tuple of callables, or NULL */
     PyObject *recv_hooks;
     PyObject *dict;
     PyObject *weakrefs;
@@ -85,6 +87,21 @@ PyObject *tws_connection_chunk(struct tws_assembler *assembler,
 int tws_chunks_check(const struct tws_assembler *assembler,
                      const struct tws_chunks *chunks);
 
+/* The reason of the Close frame behind a message that can't be finished. */
+#define TWS_UNFINISHED "a message was left unfinished"
+
+/* A fragment of a message that is sent in pieces. */
+struct tws_fragment {
+    const void *stream;       /* which message's */
+    struct tws_span parts[2]; /* its payload, one behind the other */
+    uint8_t opcode;
+    bool fin;
+    bool taken; /* out: it is under way, also where sending it has raised */
+};
+/* As a Frame, for hooks. */
+PyObject *tws_connection_fragment_frame(struct tws_state *state,
+                                        const struct tws_fragment *fragment);
+
 /* The frames of a message, as a tuple; in one where `fragment` is 0. */
 PyObject *tws_connection_frames(PyObject *message, size_t fragment);
 
@@ -112,6 +129,18 @@ void tws_blocking_free(struct tws_blocking *blocking);
 /* -1 with an exception. `fragment` 0: one frame. */
 int tws_blocking_send(ConnectionObject *conn, PyObject *message,
                       size_t fragment, const struct tws_deadline *deadline);
+/* A message in pieces: from the first to the last of these, only control
+ * frames come between (see tws_websocket_begin_stream()). `packed` is a
+ * buffer to work with. After an unfinished message the third ends the
+ * connection with a Close frame, without waiting; keeps a pending
+ * exception. */
+int tws_blocking_begin_stream(ConnectionObject *conn, const void *stream,
+                              const struct tws_deadline *deadline);
+int tws_blocking_send_fragment(ConnectionObject *conn,
+                               struct tws_fragment *fragment,
+                               struct tws_buffer *packed,
+                               const struct tws_deadline *deadline);
+void tws_blocking_end_stream(ConnectionObject *conn, bool unfinished);
 int tws_blocking_ping(ConnectionObject *conn, struct tws_span payload);
 /* The next Message; SocketClosed at the end. */
 PyObject *tws_blocking_recv(ConnectionObject *conn,
@@ -138,6 +167,14 @@ int tws_served_send_message(ConnectionObject *conn, PyObject *message,
                             const struct tws_deadline *deadline);
 /* Never waits; no CloseMessage. */
 int tws_served_queue_message(ConnectionObject *conn, PyObject *message);
+/* As those of tws_blocking_*. `deadline` NULL: as above. */
+int tws_served_begin_stream(ConnectionObject *conn, const void *stream,
+                            const struct tws_deadline *deadline);
+int tws_served_send_fragment(ConnectionObject *conn,
+                             struct tws_fragment *fragment,
+                             const struct tws_deadline *deadline);
+void tws_served_end_stream(ConnectionObject *conn, const void *stream,
+                           bool unfinished);
 int tws_served_ping(ConnectionObject *conn, struct tws_span payload);
 PyObject *tws_served_recv(ConnectionObject *conn,
                           const struct tws_deadline *deadline);

@@ -42,6 +42,8 @@ add_types(PyObject *module, struct tws_state *s)
                < 0
         || add_type(module, &tws_recv_stream_spec, NULL, &s->recv_stream_type)
                < 0
+        || add_type(module, &tws_send_stream_spec, NULL, &s->send_stream_type)
+               < 0
         || add_type(module, &tws_server_spec, NULL, &s->server_type) < 0
         || add_type(module, &tws_tls_context_spec, NULL, &s->tls_context_type)
                < 0) {
@@ -152,6 +154,7 @@ module_exec(PyObject *module)
     X(websocket_type)                                                         \
     X(connection_type)                                                        \
     X(recv_stream_type)                                                       \
+    X(send_stream_type)                                                       \
     X(server_type)                                                            \
     X(tls_context_type)
 

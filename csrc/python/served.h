@@ -8,9 +8,10 @@
 #include "net/tls.h"
 
 /* websocket.send(*frames), after the send hooks: queues the frames one behind
- * the other. -1 with an exception. */
+ * the other. `sending` counts where there are data frames among them. -1 with
+ * an exception. */
 int tws_served_send(WebsocketObject *ws, PyObject *const *frames,
-                    Py_ssize_t count);
+                    Py_ssize_t count, const struct tws_sending *sending);
 
 /* websocket.close(): ends the client without a closing handshake. */
 void tws_served_break_off(WebsocketObject *ws);

@@ -144,6 +144,37 @@ tws_served_await_room(ConnectionObject *conn,
     return 0; /* and send() raises SocketClosed, which says so */
 }
 
+int
+tws_served_check_stream(ConnectionObject *conn)
+{
+    if (atomic_load(&conn->stream_thread) != PyThread_get_thread_ident()) {
+        return 0;
+    }
+    PyErr_SetString(conn->state->ConcurrencyError,
+                    "this thread is sending a message to the client in "
+                    "pieces: leave the block of send_stream() first");
+    return -1;
+}
+
+int
+tws_served_await_stream(ConnectionObject *conn,
+                        const struct tws_deadline *deadline)
+{
+    struct tws_deadline patience = tws_deadline_after(
+        ((ServerObject *)conn->server)->limits.send_timeout);
+    if (tws_served_check_stream(conn) < 0) {
+        return -1;
+    }
+    if (deadline == NULL) {
+        deadline = &patience;
+    }
+    int result = await_client(conn, TWS_AWAIT_STREAM, deadline);
+    if (result == 0) {
+        return tws_raise_time_over(deadline, "send");
+    }
+    return result < 0 ? -1 : 0;
+}
+
 /* Closing ------------------------------------------------------------------
  */
 

@@ -17,4 +17,12 @@ int tws_served_await_bytes(ConnectionObject *conn,
 int tws_served_await_room(ConnectionObject *conn,
                           const struct tws_deadline *deadline);
 
+/* Until no message is being sent to it in pieces. NULL: as long as the
+ * server's send_timeout allows. 0, or -1 with TimeoutError; ConcurrencyError
+ * where this thread itself is sending that message. */
+int tws_served_await_stream(ConnectionObject *conn,
+                            const struct tws_deadline *deadline);
+/* That ConcurrencyError alone: 0, or -1. */
+int tws_served_check_stream(ConnectionObject *conn);
+
 #endif /* TWS_PYTHON_SERVED_WAIT_H */

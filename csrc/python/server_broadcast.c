@@ -113,7 +113,9 @@ send_to(ServerObject *server, ConnectionObject *conn,
                                 TWS_ENDED_BY_US, &err)
                == TWS_OK;
     }
-    if (atomic_load_explicit(&conn->client->congested, memory_order_relaxed)) {
+    if (atomic_load_explicit(&conn->client->congested, memory_order_relaxed)
+        || atomic_load_explicit(&conn->client->crowded,
+                                memory_order_relaxed)) {
         if (close_slow
             && tws_client_close(conn->client, TWS_CLOSE_POLICY,
                                 TWS_SPAN("reads too slowly"),
@@ -148,7 +150,7 @@ send_to(ServerObject *server, ConnectionObject *conn,
         .length = tws_buffer_length(&framed->bytes),
     };
     PyObject *receipt = server->tells_sent ? Py_NewRef(framed->message) : NULL;
-    status = tws_client_send_packed(conn->client, bytes, 1,
+    status = tws_client_send_packed(conn->client, bytes, TWS_STANDS_ALONE, 1,
                                     framed->payload.length, receipt, &err);
     if (status != TWS_OK) {
         Py_XDECREF(receipt);

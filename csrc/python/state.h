@@ -66,6 +66,7 @@ struct tws_state {
     PyTypeObject *websocket_type;
     PyTypeObject *connection_type;
     PyTypeObject *recv_stream_type;
+    PyTypeObject *send_stream_type;
     PyTypeObject *server_type;
     PyTypeObject *tls_context_type;
 

@@ -76,6 +76,8 @@ struct tws_deadline tws_websocket_deadline(const WebsocketObject *ws);
  * else does. False: that somebody does, or there is nothing left. */
 bool tws_websocket_write_on(WebsocketObject *ws);
 
+/* websocket_send.c ----------------------------------------------------- */
+
 /* Calls `hooks` (NULL: none) in turn; steals `frame`. NULL with what a hook
  * raised, or TypeError where one returned no Frame. */
 PyObject *tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks,

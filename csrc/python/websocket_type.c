@@ -178,6 +178,9 @@ websocket_dealloc(PyObject *self)
     PyMem_Free(ws->broken);
     (void)websocket_clear(self);
     tws_options_release(ws->options);
+    if (ws->stream_lock != NULL) {
+        PyThread_free_lock(ws->stream_lock);
+    }
     if (ws->write_lock != NULL) {
         PyThread_free_lock(ws->write_lock);
     }

@@ -68,6 +68,12 @@ typedef struct {
     atomic_bool unsent;     /* `out` is not empty */
     atomic_bool shared;     /* another thread than the reading one has sent */
 
+    /* A message that is sent in pieces; data frames of others wait. */
+    PyThread_type_lock stream_lock; /* held meanwhile; NULL: never was one */
+    _Atomic(const void *) stream;   /* whose it is, or NULL; set with
+                                     * write_lock held */
+    atomic_ulong stream_thread;     /* who has sent of it last, else 0 */
+
     pthread_mutex_t guard;     /* of the next five */
     struct tws_buffer control; /* packed control frames that wait for the
                                 * thread that is writing */
@@ -124,12 +130,29 @@ void tws_websocket_end_read(WebsocketObject *ws);
 int tws_websocket_fill(WebsocketObject *ws, uint8_t *room, size_t size,
                        const struct tws_deadline *deadline, size_t *got);
 
+/* Who sends data frames. */
+struct tws_sending {
+    const void *stream; /* part of this one's message; NULL: whole messages */
+    bool taken;         /* out: the frames are under way, also where the call
+                         * has raised */
+};
+
 /* Writes whole frames, packed. Where the kernel takes the first byte the
  * call owns the rest: should the deadline pass it is kept and sent before
- * anything else. -1 with an exception, nothing taken; or taken and a signal
- * handler raised. */
+ * anything else. Data frames (`sending` is not NULL) wait for the end of
+ * another message that is sent in pieces. -1 with an exception, nothing
+ * taken (ConcurrencyError where this thread itself sends that message); or
+ * taken and a signal handler raised. */
 int tws_websocket_write(WebsocketObject *ws, const struct iovec *parts,
-                        int count, const struct tws_deadline *deadline);
+                        int count, struct tws_sending *sending,
+                        const struct tws_deadline *deadline);
+
+/* Begins a message in pieces, once no other is being sent; only control
+ * frames come between until its end (RFC 6455 §5.4). -1 with an exception as
+ * above. */
+int tws_websocket_begin_stream(WebsocketObject *ws, const void *stream,
+                               const struct tws_deadline *deadline);
+void tws_websocket_end_stream(WebsocketObject *ws);
 
 /* Sends a packed control frame without ever waiting: now where nobody is
  * writing, else between that thread's frames. Dropped where too many wait
@@ -146,10 +169,10 @@ int tws_websocket_draw_key(WebsocketObject *ws, uint8_t storage[4],
 /* Receives one frame, runs the recv hooks: websocket.recv(). */
 PyObject *tws_websocket_recv_frame(WebsocketObject *ws,
                                    const struct tws_deadline *deadline);
-/* Runs the send hooks and writes: websocket.send(*frames). -1 with an
- * exception. */
+/* Runs the send hooks and writes: websocket.send(*frames). `sending` counts
+ * where there are data frames among them. -1 with an exception. */
 int tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
-                              Py_ssize_t count,
+                              Py_ssize_t count, struct tws_sending *sending,
                               const struct tws_deadline *deadline);
 
 /* The addresses of the peer's own socket. -1 with

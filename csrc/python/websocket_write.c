@@ -3,8 +3,6 @@
 #include "python/websocket_parts.h"
 
 #include "python/errors.h"
-#include "python/frame_type.h"
-#include "python/served.h"
 
 #include <errno.h>
 
@@ -261,10 +259,14 @@ write_locked(WebsocketObject *ws, struct remaining *left,
  * to take. */
 static int
 write_and_keep(WebsocketObject *ws, struct remaining *left,
+               struct tws_sending *sending,
                const struct tws_deadline *deadline)
 {
     bool taken = false;
     int result = write_locked(ws, left, deadline, &taken);
+    if (sending != NULL) {
+        sending->taken = taken;
+    }
     if (!taken || left->length == 0 || ws->write_failed) {
         return result;
     }
@@ -279,8 +281,87 @@ write_and_keep(WebsocketObject *ws, struct remaining *left,
     return result;
 }
 
+/* True where another message is being sent in pieces. Only with the lock held
+ * does the answer hold. */
+static bool
+must_wait(WebsocketObject *ws, const struct tws_sending *sending)
+{
+    const void *stream = atomic_load(&ws->stream);
+    return sending != NULL && stream != NULL && stream != sending->stream;
+}
+
+static int
+await_stream(WebsocketObject *ws, const char *what,
+             const struct tws_deadline *deadline)
+{
+    if (atomic_load(&ws->stream_thread) == PyThread_get_thread_ident()) {
+        PyErr_Format(ws->state->ConcurrencyError,
+                     "%s while this thread is sending a message in pieces: "
+                     "leave the block of send_stream() first",
+                     what);
+        return -1;
+    }
+    return tws_lock_wait(ws->stream_lock, deadline, what);
+}
+
+/* Waits for its turn, then writes. */
+static int
+write_in_turn(WebsocketObject *ws, struct remaining *left,
+              struct tws_sending *sending, const struct tws_deadline *deadline)
+{
+    for (;;) {
+        if (tws_lock_wait(ws->write_lock, deadline, "send()") < 0) {
+            return -1;
+        }
+        if (!must_wait(ws, sending)) {
+            int result = write_and_keep(ws, left, sending, deadline);
+            unlock(ws);
+            return result;
+        }
+        unlock(ws);
+        if (await_stream(ws, "send()", deadline) < 0) {
+            return -1;
+        }
+        PyThread_release_lock(ws->stream_lock);
+    }
+}
+
+int
+tws_websocket_begin_stream(WebsocketObject *ws, const void *stream,
+                           const struct tws_deadline *deadline)
+{
+    if (ws->stream_lock == NULL) {
+        ws->stream_lock = PyThread_allocate_lock();
+        if (ws->stream_lock == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    if (await_stream(ws, "send_stream()", deadline) < 0) {
+        return -1;
+    }
+    /* Whoever is writing a message has ended it then. */
+    if (tws_lock_wait(ws->write_lock, deadline, "send_stream()") < 0) {
+        PyThread_release_lock(ws->stream_lock);
+        return -1;
+    }
+    atomic_store(&ws->stream_thread, PyThread_get_thread_ident());
+    atomic_store(&ws->stream, stream);
+    unlock(ws);
+    return 0;
+}
+
+void
+tws_websocket_end_stream(WebsocketObject *ws)
+{
+    atomic_store(&ws->stream_thread, 0);
+    atomic_store(&ws->stream, NULL);
+    PyThread_release_lock(ws->stream_lock);
+}
+
 int
 tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
+                    struct tws_sending *sending,
                     const struct tws_deadline *deadline)
 {
     struct remaining left = {.count = count};
@@ -299,11 +380,10 @@ tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
         && atomic_load(&ws->reading_thread) != PyThread_get_thread_ident()) {
         atomic_store(&ws->shared, true);
     }
-    int result = tws_lock_wait(ws->write_lock, deadline, "send()");
-    if (result == 0) {
-        result = write_and_keep(ws, &left, deadline);
-        unlock(ws);
+    if (sending != NULL && sending->stream != NULL) {
+        atomic_store(&ws->stream_thread, PyThread_get_thread_ident());
     }
+    int result = write_in_turn(ws, &left, sending, deadline);
     tws_websocket_leave(ws);
     return result;
 }
@@ -362,135 +442,4 @@ tws_websocket_end_writing(WebsocketObject *ws)
     atomic_store(&ws->end_wanted, true);
     (void)tws_websocket_write_on(ws);
     tws_websocket_leave(ws);
-}
-
-/* --- frames --- */
-
-PyObject *
-tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks, PyObject *frame,
-                        const char *which)
-{
-    if (hooks == NULL) {
-        return frame;
-    }
-    Py_INCREF(hooks); /* a hook may add another one */
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(hooks); i++) {
-        PyObject *hook = PyTuple_GET_ITEM(hooks, i);
-        PyObject *result = PyObject_CallOneArg(hook, frame);
-        if (result != NULL
-            && !PyObject_TypeCheck(result, ws->state->frame_type)) {
-            PyErr_Format(PyExc_TypeError,
-                         "%s hook %R returned %.200s, expected a Frame", which,
-                         hook, Py_TYPE(result)->tp_name);
-            Py_CLEAR(result);
-        }
-        Py_SETREF(frame, result);
-        if (frame == NULL) {
-            break;
-        }
-    }
-    Py_DECREF(hooks);
-    return frame;
-}
-
-/* Packs the frames behind each other, as they leave the hooks. */
-static int
-pack_frames(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
-            struct tws_buffer *out)
-{
-    /* RFC 6455 §5.1: the role decides about masking, not the frame. */
-    enum tws_role role = (enum tws_role)ws->role;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (!PyObject_TypeCheck(frames[i], ws->state->frame_type)) {
-            PyErr_Format(PyExc_TypeError,
-                         "send() takes Frame objects, got %.200s",
-                         Py_TYPE(frames[i])->tp_name);
-            return -1;
-        }
-        PyObject *frame = tws_websocket_run_hooks(
-            ws, ws->send_hooks, Py_NewRef(frames[i]), "send");
-        if (frame == NULL) {
-            return -1;
-        }
-        int result = tws_frame_append(ws->state, frame, &role, out);
-        Py_DECREF(frame);
-        if (result < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int
-send_served(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count)
-{
-    int result = -1;
-    PyObject *hooked = PyTuple_New(count);
-    if (hooked == NULL) {
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *frame = tws_websocket_run_hooks(
-            ws, ws->send_hooks, Py_NewRef(frames[i]), "send");
-        if (frame == NULL) {
-            goto done;
-        }
-        PyTuple_SET_ITEM(hooked, i, frame);
-    }
-    result = tws_served_send(ws, &PyTuple_GET_ITEM(hooked, 0), count);
-done:
-    Py_DECREF(hooked);
-    return result;
-}
-
-int
-tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
-                          Py_ssize_t count,
-                          const struct tws_deadline *deadline)
-{
-    if (tws_websocket_check(
-            ws, TWS_PHASES(TWS_PHASE_OPEN) | TWS_PHASES(TWS_PHASE_SERVED),
-            "send()")
-        < 0) {
-        return -1;
-    }
-    if (ws->phase == TWS_PHASE_SERVED) {
-        return send_served(ws, frames, count);
-    }
-    struct tws_buffer out = TWS_BUFFER_EMPTY;
-    int result = pack_frames(ws, frames, count, &out);
-    if (result == 0 && count > 0) {
-        struct iovec part = {.iov_base = tws_buffer_data(&out),
-                             .iov_len = tws_buffer_length(&out)};
-        result = tws_websocket_write(ws, &part, 1, deadline);
-    }
-    tws_buffer_release(&out);
-    return result;
-}
-
-const char tws_websocket_send_doc[] = PyDoc_STR(
-    "send($self, /, *frames)\n--\n\n"
-    "Send frames, each a Frame, in one go.\n\n"
-    "Each passes the send hooks first. A client masks what it sends with a\n"
-    "fresh key, a server masks nothing, whatever the frame says (RFC 6455\n"
-    "section 5.1).\n\n"
-    "Once the system has taken the first byte, the call owns the rest:\n"
-    "where the timeout passes, the rest is kept and goes out before\n"
-    "anything else, with the next send() or while recv() waits, and the\n"
-    "call returns. So TimeoutError and, on a non-blocking websocket,\n"
-    "BlockingIOError mean that nothing was sent.\n\n"
-    "Raises SocketClosed where the peer is gone, TypeError for what is not\n"
-    "a Frame. Any number of threads may send at a time: the frames of one\n"
-    "call stay together.");
-
-PyObject *
-tws_websocket_send_method(PyObject *self, PyObject *const *args,
-                          Py_ssize_t count)
-{
-    WebsocketObject *ws = tws_websocket_of(self);
-    struct tws_deadline deadline = tws_websocket_deadline(ws);
-    if (tws_websocket_send_frames(ws, args, count, &deadline) < 0) {
-        return NULL;
-    }
-    return Py_NewRef(Py_None);
 }

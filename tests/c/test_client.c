@@ -17,9 +17,9 @@ close_in_handler(struct fixture *fixture, struct tws_client *client,
     CHECK_INT(begin_close(client, 3001, "bye"), TWS_OK);
     CHECK_INT(begin_close(client, 3002, "bye"), TWS_EOF);
     CHECK_INT(send_text(client, "too late"), TWS_EOF);
-    CHECK_INT(
-        tws_client_send_packed(client, TWS_SPAN("\x81\0"), 1, 0, NULL, &err),
-        TWS_EOF);
+    CHECK_INT(tws_client_send_packed(client, TWS_SPAN("\x81\0"),
+                                     TWS_STANDS_ALONE, 1, 0, NULL, &err),
+              TWS_EOF);
 }
 
 BOTH_KINDS(a_handler_closes)

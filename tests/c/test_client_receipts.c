@@ -144,9 +144,9 @@ BOTH_KINDS(receipts_of_another_thread_come_back)
         }
         else {
             fixture.receipts++;
-            CHECK_INT(tws_client_send_packed(fixture.held,
-                                             TWS_SPAN("\x81\x01x"), 1, 1,
-                                             &receipts[i], &err),
+            CHECK_INT(tws_client_send_packed(
+                          fixture.held, TWS_SPAN("\x81\x01x"),
+                          TWS_STANDS_ALONE, 1, 1, &receipts[i], &err),
                       TWS_OK);
         }
         expect_text(fd, "x");
@@ -251,8 +251,9 @@ BOTH_KINDS(a_message_that_is_refused_keeps_its_receipt)
     CHECK_INT(begin_close(fixture.held, 1000, ""), TWS_OK);
     CHECK_INT(fixture_send(&fixture, fixture.held, "x", &receipts[0]),
               TWS_EOF);
-    CHECK_INT(tws_client_send_packed(fixture.held, TWS_SPAN("\x81\x01x"), 1, 1,
-                                     &receipts[0], &err),
+    CHECK_INT(tws_client_send_packed(fixture.held, TWS_SPAN("\x81\x01x"),
+                                     TWS_STANDS_ALONE, 1, 1, &receipts[0],
+                                     &err),
               TWS_EOF);
     expect_close(fd, 1000);
     put_close(fd, 1000);

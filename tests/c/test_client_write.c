@@ -82,9 +82,9 @@ send_nothing(struct fixture *fixture, struct tws_client *client)
     CHECK_INT(tws_client_send(client, TWS_OPCODE_BINARY, (struct tws_span){0},
                               5, NULL, &err),
               TWS_OK);
-    CHECK_INT(
-        tws_client_send_packed(client, (struct tws_span){0}, 0, 0, NULL, &err),
-        TWS_OK);
+    CHECK_INT(tws_client_send_packed(client, (struct tws_span){0},
+                                     TWS_STANDS_ALONE, 0, 0, NULL, &err),
+              TWS_OK);
 }
 
 BOTH_KINDS(an_empty_message_needs_no_memory_of_its_own)

@@ -331,8 +331,8 @@ use_client(struct tws_client *client, unsigned what)
         (void)tws_client_queued(client);
         break;
     case 3:
-        status = tws_client_send_packed(client, TWS_SPAN("\x81\x02ok"), 1, 2,
-                                        NULL, &err);
+        status = tws_client_send_packed(client, TWS_SPAN("\x81\x02ok"),
+                                        TWS_STANDS_ALONE, 1, 2, NULL, &err);
         break;
     default:
         status = tws_client_send(client, TWS_OPCODE_TEXT, payload,

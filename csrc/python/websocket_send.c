@@ -1,0 +1,142 @@
+/* Frames on their way out: through the hooks, then packed and written behind
+ * each other. */
+#include "python/websocket_parts.h"
+
+#include "python/frame_type.h"
+#include "python/served.h"
+
+PyObject *
+tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks, PyObject *frame,
+                        const char *which)
+{
+    if (hooks == NULL) {
+        return frame;
+    }
+    Py_INCREF(hooks); /* a hook may add another one */
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(hooks); i++) {
+        PyObject *hook = PyTuple_GET_ITEM(hooks, i);
+        PyObject *result = PyObject_CallOneArg(hook, frame);
+        if (result != NULL
+            && !PyObject_TypeCheck(result, ws->state->frame_type)) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s hook %R returned %.200s, expected a Frame", which,
+                         hook, Py_TYPE(result)->tp_name);
+            Py_CLEAR(result);
+        }
+        Py_SETREF(frame, result);
+        if (frame == NULL) {
+            break;
+        }
+    }
+    Py_DECREF(hooks);
+    return frame;
+}
+
+/* Packs the frames behind each other, as they leave the hooks. *data: there
+ * are others than control frames among them. */
+static int
+pack_frames(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
+            struct tws_buffer *out, bool *data)
+{
+    /* RFC 6455 §5.1: the role decides about masking, not the frame. */
+    enum tws_role role = (enum tws_role)ws->role;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!PyObject_TypeCheck(frames[i], ws->state->frame_type)) {
+            PyErr_Format(PyExc_TypeError,
+                         "send() takes Frame objects, got %.200s",
+                         Py_TYPE(frames[i])->tp_name);
+            return -1;
+        }
+        PyObject *frame = tws_websocket_run_hooks(
+            ws, ws->send_hooks, Py_NewRef(frames[i]), "send");
+        if (frame == NULL) {
+            return -1;
+        }
+        int result = tws_frame_append(ws->state, frame, &role, out);
+        *data =
+            *data || !tws_opcode_is_control(((FrameObject *)frame)->opcode);
+        Py_DECREF(frame);
+        if (result < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+send_served(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
+            const struct tws_sending *sending)
+{
+    int result = -1;
+    PyObject *hooked = PyTuple_New(count);
+    if (hooked == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *frame = tws_websocket_run_hooks(
+            ws, ws->send_hooks, Py_NewRef(frames[i]), "send");
+        if (frame == NULL) {
+            goto done;
+        }
+        PyTuple_SET_ITEM(hooked, i, frame);
+    }
+    result = tws_served_send(ws, &PyTuple_GET_ITEM(hooked, 0), count, sending);
+done:
+    Py_DECREF(hooked);
+    return result;
+}
+
+int
+tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
+                          Py_ssize_t count, struct tws_sending *sending,
+                          const struct tws_deadline *deadline)
+{
+    bool data = false;
+    if (tws_websocket_check(
+            ws, TWS_PHASES(TWS_PHASE_OPEN) | TWS_PHASES(TWS_PHASE_SERVED),
+            "send()")
+        < 0) {
+        return -1;
+    }
+    if (ws->phase == TWS_PHASE_SERVED) {
+        return send_served(ws, frames, count, sending);
+    }
+    struct tws_buffer out = TWS_BUFFER_EMPTY;
+    int result = pack_frames(ws, frames, count, &out, &data);
+    if (result == 0 && count > 0) {
+        struct iovec part = {.iov_base = tws_buffer_data(&out),
+                             .iov_len = tws_buffer_length(&out)};
+        result =
+            tws_websocket_write(ws, &part, 1, data ? sending : NULL, deadline);
+    }
+    tws_buffer_release(&out);
+    return result;
+}
+
+const char tws_websocket_send_doc[] = PyDoc_STR(
+    "send($self, /, *frames)\n--\n\n"
+    "Send frames, each a Frame, in one go.\n\n"
+    "Each passes the send hooks first. A client masks what it sends with a\n"
+    "fresh key, a server masks nothing, whatever the frame says (RFC 6455\n"
+    "section 5.1).\n\n"
+    "Once the system has taken the first byte, the call owns the rest:\n"
+    "where the timeout passes, the rest is kept and goes out before\n"
+    "anything else, with the next send() or while recv() waits, and the\n"
+    "call returns. So TimeoutError and, on a non-blocking websocket,\n"
+    "BlockingIOError mean that nothing was sent.\n\n"
+    "Raises SocketClosed where the peer is gone, TypeError for what is not\n"
+    "a Frame. Any number of threads may send at a time: the frames of one\n"
+    "call stay together.");
+
+PyObject *
+tws_websocket_send_method(PyObject *self, PyObject *const *args,
+                          Py_ssize_t count)
+{
+    WebsocketObject *ws = tws_websocket_of(self);
+    struct tws_sending sending = {.stream = NULL};
+    struct tws_deadline deadline = tws_websocket_deadline(ws);
+    if (tws_websocket_send_frames(ws, args, count, &sending, &deadline) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
+}
