@@ -53,7 +53,8 @@ def test_documented_names_are_there() -> None:
 def test_classes_have_signature_and_docstring(cls: type) -> None:
     assert cls.__module__.split('.')[0] == 'twspy'
     assert cls.__doc__
-    if not issubclass(cls, twspy.WebSocketError):
+    made_by_methods = cls in (twspy.RecvStream, twspy.SendStream)
+    if not issubclass(cls, twspy.WebSocketError) and not made_by_methods:
         assert inspect.signature(cls).parameters
 
 

@@ -37,6 +37,8 @@ from ._twspy import (
     ControlFrame,
     Frame,
     Message,
+    RecvStream,
+    SendStream,
     TextMessage,
     websocket,
 )
@@ -89,6 +91,8 @@ __all__ = [
     'Connection',
     'Message',
     'Reconnecting',
+    'RecvStream',
+    'SendStream',
     'TextMessage',
     'connect',
     'pair',

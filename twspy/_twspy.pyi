@@ -3,14 +3,26 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from socket import socket
 from ssl import SSLContext
-from types import TracebackType
-from typing import Any, Final, Literal, Self, SupportsIndex
+from types import GenericAlias, TracebackType
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    final,
+    overload,
+)
 
 from _typeshed import ReadableBuffer
 from typing_extensions import disjoint_base
 
 from .http import Request, Response
 from .tls import Certificate
+
+_ChunkT = TypeVar('_ChunkT')
 
 OPCODE_CONTINUATION: Final = 0
 OPCODE_TEXT: Final = 1
@@ -280,8 +292,35 @@ class Connection:
         compress: bool | None = None,
         timeout: float | None = None,
     ) -> None: ...
+    @overload
+    def send_stream(
+        self,
+        text: Literal[False] = False,
+        *,
+        fragment_size: SupportsIndex = 65536,
+        timeout: float | None = None,
+    ) -> SendStream[ReadableBuffer]: ...
+    @overload
+    def send_stream(
+        self,
+        text: Literal[True],
+        *,
+        fragment_size: SupportsIndex = 65536,
+        timeout: float | None = None,
+    ) -> SendStream[str]: ...
+    @overload
+    def send_stream(
+        self,
+        text: bool,
+        *,
+        fragment_size: SupportsIndex = 65536,
+        timeout: float | None = None,
+    ) -> SendStream[Any]: ...
     def send_ping(self, payload: str | ReadableBuffer = b'') -> None: ...
     def recv(self, timeout: float | None = None) -> Message: ...
+    def recv_stream(
+        self, timeout: float | None = None, *, max_size: int | None = None
+    ) -> RecvStream: ...
     def receive_forever(self) -> None: ...
     def close(
         self,
@@ -312,6 +351,30 @@ class Connection:
         traceback: TracebackType | None,
         /,
     ) -> Literal[False]: ...
+
+@final
+class RecvStream:
+    @property
+    def opcode(self) -> int | None: ...
+    def close(self) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
+class SendStream(Generic[_ChunkT]):
+    @property
+    def closed(self) -> bool: ...
+    def write(self, chunk: _ChunkT, /) -> int: ...
+    def flush(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        type: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Literal[False]: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
 @disjoint_base
 class Server:

@@ -215,6 +215,7 @@ take(struct tws_worker *worker, struct tws_client *client,
     pthread_mutex_lock(&client->lock);
     if (client->state == TWS_CLIENT_CLOSING) {
         by = (enum tws_ended_by)client->cause_by;
+        tws_message_stream_discard(&client->assembler); /* chunks at hand */
     }
     bool concerns = tws_session_take(&client->session, event, NULL, &reply);
     if (tws_client_send_control_lock_held(client, &reply, &err) != TWS_OK) {

@@ -59,9 +59,11 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
                < 0) {
         return -1;
     }
-    if (!concerns) {
-        /* The rest of a streamed message comes behind our Close. */
+    if (ours_first) {
+        /* Nothing counts any more, chunks at hand neither. */
         tws_message_stream_discard(&conn->blocking->assembler);
+    }
+    if (!concerns) {
         return 0;
     }
     in->type = event->type;

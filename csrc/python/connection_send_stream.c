@@ -407,6 +407,8 @@ static PyMethodDef send_stream_methods[] = {
     {"write", send_stream_write, METH_O, write_doc},
     {"flush", send_stream_flush, METH_NOARGS, flush_doc},
     {"__enter__", send_stream_enter, METH_NOARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
+     PyDoc_STR("SendStream[str] writes text, else it is what is bytes-like.")},
     {"__exit__", (PyCFunction)(void (*)(void))send_stream_exit, METH_FASTCALL,
      exit_doc},
     {NULL, NULL, 0, NULL},

@@ -100,6 +100,10 @@ BOTH_KINDS(messages_wait_behind_and_control_frames_pass)
     expect_text(fd, "");
     expect_text(fd, "x");
     EVENTUALLY(fixture.sent == 1);
+    struct tws_stats stats;
+    tws_server_stats(fixture.server, &stats);
+    CHECK_INT(stats.messages_out, 4); /* not what came as frames */
+    CHECK_INT(stats.bytes_out, 4 + 9 + 6 + 5);
     CHECK_INT(tws_client_queued(client), 0);
     CHECK_INT(send_text(client, "free"), TWS_OK);
     expect_text(fd, "free");

@@ -247,6 +247,10 @@ TEST(limits_of_whole_messages_do_not_count)
     size_t size;
     CHECK(tws_receive_room(&s.reader, &s.assembler, &room, &size));
     CHECK_INT(size, TWS_CHUNK_MAX);
+    CHECK_INT(GIVE(&s, "12"), TWS_OK);
+    CHECK(tws_receive_room(&s.reader, &s.assembler, &room, &size));
+    CHECK_INT(size, TWS_CHUNK_MAX - 2);
+    CHECK_CHUNK(&s, "12");
     /* What is skipped needs no memory of its own. */
     tws_message_stream_discard(&s.assembler);
     CHECK(s.assembler.message.memory == NULL);
