@@ -78,8 +78,11 @@ PyDoc_STRVAR(
     "or BlockingIOError when nothing of the message could be sent in time "
     "(once\n"
     "its first byte is out, the rest is sent before anything else), and\n"
-    "UnicodeEncodeError for text with lone surrogates. For a client of a "
-    "Server\n"
+    "UnicodeEncodeError for text with lone surrogates. ConcurrencyError in "
+    "this\n"
+    "thread's own block of send_stream(); other threads wait for its end. For "
+    "a\n"
+    "client of a Server\n"
     "it queues what does not leave at once, and waits only where more than\n"
     "max_queue bytes are queued already. Any thread may call.");
 
@@ -230,7 +233,8 @@ PyDoc_STRVAR(
     "came\n"
     "in time; nothing is lost then. ConcurrencyError when another thread is\n"
     "receiving. A client of a Server may call it inside its own handlers "
-    "only.");
+    "only.\n"
+    "What recv_stream() has left of a message is skipped.");
 
 static PyObject *
 connection_recv(PyObject *self, PyObject *args, PyObject *kwargs)

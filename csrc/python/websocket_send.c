@@ -126,7 +126,9 @@ const char tws_websocket_send_doc[] = PyDoc_STR(
     "BlockingIOError mean that nothing was sent.\n\n"
     "Raises SocketClosed where the peer is gone, TypeError for what is not\n"
     "a Frame. Any number of threads may send at a time: the frames of one\n"
-    "call stay together.");
+    "call stay together. While a Connection's send_stream() sends a message,\n"
+    "data frames wait for its end, and raise ConcurrencyError on its own\n"
+    "thread.");
 
 PyObject *
 tws_websocket_send_method(PyObject *self, PyObject *const *args,

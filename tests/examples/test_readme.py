@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import re
@@ -30,10 +31,12 @@ def programs() -> dict[str, str]:
     found = re.findall(r'```python\n(.*?)```', readme(), re.S)
     names = {
         'class EchoServer': 'server',
-        'twspy.connect': 'client',
+        'with twspy.connect': 'client',
         'twspy.reconnect': 'reconnecting client',
         'class Chat': 'chat',
         'class EchoConnection': 'connection',
+        'class DigestServer': 'stream server',
+        'send_stream()': 'stream client',
         'sock.listen()': 'frame server',
         'sock.connect': 'frame client',
     }
@@ -95,6 +98,18 @@ def test_frames(tmp_path: Path) -> None:
             assert client.lines == ["b'Hello, Client!'"]
         assert server.wait() == 0
         assert server.lines == ["b'Hello, Server!'"]
+
+
+def test_streams(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path, 'stream server', port) as server:
+        wait_for_port(port)
+        with running(tmp_path, 'stream client', port) as client:
+            assert client.wait() == 0
+            sent = (tmp_path / 'stream client.py').read_bytes()
+            assert client.lines == [hashlib.sha256(sent).hexdigest()]
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
 
 
 def test_chat(tmp_path: Path) -> None:
