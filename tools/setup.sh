@@ -3,7 +3,7 @@
 # otherwise names them and stops.
 #
 #   tools/setup.sh build    what `make demo` needs: compiler, headers, Python
-#   tools/setup.sh test     also what the tests need: Node, npm, Chromium
+#   tools/setup.sh test     also what the tests need: Node, npm, curl, Chromium
 #   tools/setup.sh dev      also what the checks need: clang, valgrind, ...
 #
 # Only what is missing is installed: a tool that came from elsewhere counts.
@@ -76,6 +76,7 @@ look_for_test() {
     have node || missing nodejs nodejs node
     # Node from elsewhere than Debian brings npm; Debian's does not.
     have npm || missing npm nodejs-npm node
+    have curl || missing curl curl curl
     have chromium || have chromium-browser || have google-chrome ||
         missing chromium chromium chromium
 }

@@ -43,6 +43,7 @@ from ._twspy import (
     websocket,
 )
 from ._version import __version__
+from .auth import HA1, BasicAuth, DigestAuth
 from .client import connect, pair
 from .errors import (
     ConcurrencyError,
@@ -98,7 +99,10 @@ __all__ = [
     'pair',
     'reconnect',
     # server, HTTP and TLS
+    'BasicAuth',
     'Certificate',
+    'DigestAuth',
+    'HA1',
     'Headers',
     'Request',
     'Response',

@@ -194,6 +194,8 @@ class websocket:
     @property
     def locations(self) -> tuple[str, ...]: ...
     @property
+    def username(self) -> str | None: ...
+    @property
     def request(self) -> Request | None: ...
     @property
     def response(self) -> Response | None: ...
@@ -275,6 +277,8 @@ class Connection:
     def state(self) -> Literal['open', 'closing', 'closed']: ...
     @property
     def queued(self) -> int: ...
+    @property
+    def username(self) -> str | None: ...
     @property
     def latency(self) -> float | None: ...
     def _keep(
@@ -377,6 +381,19 @@ class SendStream(Generic[_ChunkT]):
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
 @disjoint_base
+class Auth:
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        realm: str,
+        algorithms: tuple[str, ...] = (),
+        nonce_lifetime: float | None = 300.0,
+    ) -> None: ...
+    @property
+    def realm(self) -> str: ...
+    def authenticate(self, request: Request, /) -> str | Response: ...
+
+@disjoint_base
 class Server:
     def __init__(
         self,
@@ -385,7 +402,7 @@ class Server:
         extensions: tuple[()] = (),
         trusted_origins: Iterable[str] | Literal['same-origin'] = (),
         locations: Iterable[str] = (),
-        auth: None = None,
+        auth: Auth | None = None,
         max_size: int | None = 1048576,
         open_timeout: float | None = 10.0,
         close_timeout: float | None = 2.0,
@@ -401,6 +418,8 @@ class Server:
         idle_timeout: float | None = None,
         send_timeout: float | None = 30.0,
     ) -> None: ...
+    @property
+    def auth(self) -> Auth | None: ...
     @property
     def clients(self) -> list[Connection]: ...
     @property

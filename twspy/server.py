@@ -80,6 +80,8 @@ class Server(_Loops):
     trusted_origins   ()       `'same-origin'` or a list of origins; empty:
                                every web page may connect
     locations         ()       paths it serves; empty: all
+    auth              None     a BasicAuth or DigestAuth that clients have to
+                               satisfy
     max_size          1 MiB    bytes in a message, or None
     max_queue         1 MiB    bytes waiting to be sent to a client, above
                                which `send()` waits for it
@@ -103,6 +105,11 @@ class Server(_Loops):
 
     Times are in seconds, None for no limit. A wrong value is a TypeError or
     ValueError that names the option.
+
+    With `auth`, who wants a WebSocket gets 401 until it proves who it is, and
+    `client.username` then tells. Plain HTTP requests are not asked, as health
+    checks can't answer: where `onrequest` has something to protect, let it
+    call `self.auth.authenticate(request)`.
     """
 
     def __init__(
@@ -181,7 +188,8 @@ class Server(_Loops):
     def onerror(self, client: Connection | None, error: Exception) -> None:
         """Called with what a handler raised; logs it with its traceback.
 
-        client: None where it happened outside a connection, in `onrequest`.
+        client: None where it happened outside a connection, in `onrequest`
+        or where a password was looked at.
         """
         logger.error(
             'client %s: handler raised %r', client, error, exc_info=error

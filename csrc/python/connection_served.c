@@ -435,6 +435,7 @@ fill_from_head(ConnectionObject *conn, WebsocketObject *ws)
     ws->location = PyUnicode_DecodeLatin1(
         request.path.data, (Py_ssize_t)request.path.length, NULL);
     ws->protocol = Py_NewRef(conn->protocol);
+    ws->username = Py_XNewRef(conn->username);
     Py_DECREF(address);
     return ws->request == NULL || ws->location == NULL ? -1 : 0;
 }

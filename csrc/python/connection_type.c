@@ -127,6 +127,7 @@ connection_dealloc(PyObject *self)
     (void)connection_clear(self);
     Py_CLEAR(conn->head);
     Py_CLEAR(conn->protocol);
+    Py_CLEAR(conn->username);
     tws_blocking_free(conn->blocking);
     if (conn->client != NULL) {
         tws_client_release(conn->client);
@@ -261,6 +262,18 @@ get_latency(PyObject *self, void *closure)
                         : PyFloat_FromDouble((double)latency * 1e-9);
 }
 
+static PyObject *
+get_username(PyObject *self, void *closure)
+{
+    (void)closure;
+    ConnectionObject *conn = cast(self);
+    PyObject *username = conn->username;
+    if (username == NULL && conn->blocking != NULL && conn->sock != NULL) {
+        username = ((WebsocketObject *)conn->sock)->username;
+    }
+    return Py_NewRef(username == NULL ? Py_None : username);
+}
+
 const struct tws_options *
 tws_connection_options(const ConnectionObject *conn)
 {
@@ -277,6 +290,10 @@ static PyGetSetDef connection_getset[] = {
      NULL},
     {"local_address", get_local_address, NULL,
      PyDoc_STR("Our address, or None once the socket is closed."), NULL},
+    {"username", get_username, NULL,
+     PyDoc_STR("On a server with auth: the user name that the client has "
+               "proved to be\nits own, a str; else None."),
+     NULL},
     {"state", get_state, NULL,
      PyDoc_STR("'open', 'closing' (a Close frame was sent) or 'closed'."),
      NULL},

@@ -51,6 +51,8 @@ typedef struct {
     PyObject *protocol; /* strong; str or None, of a served client */
     PyObject *bridge;   /* strong; of a served client whose TLS is an
                          * ssl.SSLContext's; else NULL */
+    PyObject *username; /* strong; str of a served client that had to tell, or
+                         * NULL */
     struct tws_address *peer;   /* owned, as long as its length says */
     PyObject *close_message;    /* strong; once a served client is over */
     atomic_ulong stream_thread; /* who is sending a message to a served client

@@ -1,6 +1,7 @@
 /* Module twspy._twspy: definition, types, constants. */
 #include "python/state.h"
 
+#include "python/auth_type.h"
 #include "python/connection_streams.h"
 #include "python/connection_type.h"
 #include "python/frame_type.h"
@@ -46,7 +47,8 @@ add_types(PyObject *module, struct tws_state *s)
                < 0
         || add_type(module, &tws_server_spec, NULL, &s->server_type) < 0
         || add_type(module, &tws_tls_context_spec, NULL, &s->tls_context_type)
-               < 0) {
+               < 0
+        || add_type(module, &tws_auth_spec, NULL, &s->auth_type) < 0) {
         return -1;
     }
     tws_message_types_finish(s);
@@ -156,7 +158,8 @@ module_exec(PyObject *module)
     X(recv_stream_type)                                                       \
     X(send_stream_type)                                                       \
     X(server_type)                                                            \
-    X(tls_context_type)
+    X(tls_context_type)                                                       \
+    X(auth_type)
 
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)

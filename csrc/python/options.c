@@ -1,5 +1,7 @@
 #include "python/options.h"
 
+#include "python/credentials.h"
+
 #include <limits.h>
 #include <math.h>
 
@@ -421,12 +423,6 @@ set_limits(struct tws_options *options, const struct tws_option_args *args)
 static int
 refuse_unsupported(const struct tws_option_args *args)
 {
-    if (args->auth != NULL && args->auth != Py_None) {
-        PyErr_SetString(PyExc_TypeError,
-                        "auth is not supported by this version of twspy: "
-                        "leave it None");
-        return -1;
-    }
     if (args->extensions != NULL) {
         Py_ssize_t size = PyObject_Size(args->extensions);
         if (size < 0) {
@@ -459,6 +455,9 @@ tws_options_new(struct tws_state *state, const struct tws_option_args *args)
         || set_trusted_origins(options, args->trusted_origins) < 0
         || set_origin(options, args->origin) < 0
         || set_fields(state, options, args->headers) < 0
+        || tws_credentials_read(state, args->auth, &options->user,
+                                &options->password)
+               < 0
         || set_limits(options, args) < 0) {
         tws_options_release(options);
         return NULL;
@@ -488,6 +487,8 @@ tws_options_release(struct tws_options *options)
     Py_XDECREF(options->trusted_origins);
     Py_XDECREF(options->locations);
     Py_XDECREF(options->fields);
+    Py_XDECREF(options->user);
+    Py_XDECREF(options->password);
     PyMem_Free(options->protocol_spans);
     PyMem_Free(options->location_spans);
     PyMem_Free(options->origin_spans);

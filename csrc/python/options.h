@@ -19,7 +19,9 @@ struct tws_options {
     PyObject *location;        /* str */
     PyObject *trusted_origins; /* tuple of str, or the str 'same-origin' */
     PyObject *locations;       /* tuple of str */
-    PyObject *fields; /* tuple of (name, value) str pairs: `headers` */
+    PyObject *fields;   /* tuple of (name, value) str pairs: `headers` */
+    PyObject *user;     /* str of a client's `auth`; NULL: there is none */
+    PyObject *password; /* str; a secret */
     struct tws_message_limits message;
     struct tws_http_limits http;
     uint64_t open_timeout;  /* nanoseconds; UINT64_MAX: none */
@@ -37,13 +39,13 @@ struct tws_options {
 /* Names of the constructor's arguments that end up here, in the order of
  * struct tws_option_args; for PyArg_ParseTupleAndKeywords. */
 struct tws_option_args {
-    PyObject *protocols;        /* iterable of str; NULL: () */
-    PyObject *extensions;       /* NULL or empty */
-    PyObject *origin;           /* str or None; NULL: None */
-    PyObject *location;         /* str; NULL: '/' */
-    PyObject *trusted_origins;  /* iterable of str or 'same-origin' */
-    PyObject *locations;        /* iterable of str */
-    PyObject *auth;             /* NULL or None */
+    PyObject *protocols;       /* iterable of str; NULL: () */
+    PyObject *extensions;      /* NULL or empty */
+    PyObject *origin;          /* str or None; NULL: None */
+    PyObject *location;        /* str; NULL: '/' */
+    PyObject *trusted_origins; /* iterable of str or 'same-origin' */
+    PyObject *locations;       /* iterable of str */
+    PyObject *auth; /* Auth, which the caller keeps; a pair of str; or None */
     PyObject *headers;          /* Headers, mapping or iterable of pairs */
     PyObject *max_size;         /* int bytes, None: no limit; NULL: 1 MiB */
     PyObject *open_timeout;     /* seconds or None; NULL: 10 */

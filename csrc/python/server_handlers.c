@@ -6,7 +6,6 @@
 #include "python/address.h"
 #include "python/head_objects.h"
 #include "python/message_type.h"
-#include "python/origin_notice.h"
 #include "python/tls_bridge.h"
 
 #include <unistd.h>
@@ -344,53 +343,6 @@ replace(void *context, int fd)
     return fd;
 }
 
-/* The str among options->protocols that the handshake chose, or None. */
-static PyObject *
-chosen_protocol(ServerObject *server, struct tws_span protocol)
-{
-    struct tws_options *options = server->options;
-    for (size_t i = 0; i < options->policy.protocol_count; i++) {
-        if (tws_span_equal(options->protocol_spans[i], protocol)) {
-            return PyTuple_GET_ITEM(options->protocols, (Py_ssize_t)i);
-        }
-    }
-    return Py_None;
-}
-
-static int
-accept_upgrade(ServerObject *server, struct tws_handshake *handshake,
-               const struct tws_http_head *head,
-               const struct tws_handshake_request *request)
-{
-    struct tws_error err;
-    if (tws_notice_foreign_origin(server->state, server->options, head,
-                                  &server->foreign_origin_seen)
-        < 0) {
-        return -1;
-    }
-    PyObject *client = tws_served_new(
-        server->state, (PyObject *)server, tws_handshake_peer(handshake),
-        tws_handshake_head(handshake, head),
-        chosen_protocol(server, request->protocol));
-    if (client == NULL) {
-        return -1;
-    }
-    if (server->bridges != NULL
-        && tws_bridges_take(server->bridges, tws_handshake_fd(handshake),
-                            &((ConnectionObject *)client)->bridge)
-               < 0) {
-        Py_DECREF(client);
-        return -1;
-    }
-    if (tws_handshake_accept(handshake, request, NULL, 0, client, &err)
-        != TWS_OK) {
-        Py_DECREF(client);
-        PyErr_NoMemory();
-        return -1;
-    }
-    return 0;
-}
-
 /* What onrequest() returns, as bytes; by default 426 with advice. */
 static PyObject *
 plain_answer(ServerObject *server, struct tws_handshake *handshake,
@@ -446,15 +398,7 @@ on_request(void *context, struct tws_handshake *handshake,
     bool head_only = tws_span_equal(head->method, TWS_SPAN("HEAD"));
     enum tws_status status;
     if (request->upgrade) {
-        if (accept_upgrade(server, handshake, head, request) == 0) {
-            return;
-        }
-        tws_server_handler_failed(server, Py_None);
-        status = tws_handshake_refuse(handshake, 500,
-                                      "the server failed to accept this "
-                                      "connection",
-                                      head_only, &err);
-        (void)status; /* undecided, the engine drops it */
+        tws_server_on_upgrade(server, handshake, head, request);
         return;
     }
     PyObject *answer = plain_answer(server, handshake, head);

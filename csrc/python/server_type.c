@@ -38,9 +38,19 @@ server_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (tws_server_limits_from(&limits, &server->limits) < 0) {
         return -1;
     }
+    if (given.auth != NULL && PyTuple_Check(given.auth)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "auth is a tuple, which is what a client gives: a "
+                        "server takes BasicAuth(check) or "
+                        "DigestAuth(password_of)");
+        return -1;
+    }
     server->options = tws_options_new(server->state, &given);
     if (server->options == NULL) {
         return -1;
+    }
+    if (given.auth != NULL && given.auth != Py_None) {
+        server->auth = (AuthObject *)Py_NewRef(given.auth);
     }
     return 0;
 }
@@ -53,6 +63,7 @@ server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->runner);
     Py_VISIT(server->ssl_context);
     Py_VISIT(server->bridges);
+    Py_VISIT(server->auth);
     Py_VISIT(server->onclose);
     Py_VISIT(server->exit);
     Py_VISIT(server->dict);
@@ -66,6 +77,7 @@ server_clear(PyObject *self)
     Py_CLEAR(server->runner);
     Py_CLEAR(server->ssl_context);
     Py_CLEAR(server->bridges);
+    Py_CLEAR(server->auth);
     Py_CLEAR(server->onclose);
     Py_CLEAR(server->exit);
     Py_CLEAR(server->dict);
@@ -159,7 +171,20 @@ get_max_size(PyObject *self, void *closure)
                               : PyLong_FromUnsignedLongLong(size);
 }
 
+static PyObject *
+get_auth(PyObject *self, void *closure)
+{
+    (void)closure;
+    ServerObject *server = cast(self);
+    return Py_NewRef(server->auth == NULL ? Py_None
+                                          : (PyObject *)server->auth);
+}
+
 static PyGetSetDef server_getset[] = {
+    {"auth", get_auth, NULL,
+     PyDoc_STR("The BasicAuth or DigestAuth that clients have to satisfy, or "
+               "None."),
+     NULL},
     {"clients", get_clients, NULL,
      PyDoc_STR("A new list of the open clients (Connection). Any thread."),
      NULL},

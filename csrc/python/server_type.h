@@ -3,6 +3,7 @@
 #ifndef TWS_PYTHON_SERVER_TYPE_H
 #define TWS_PYTHON_SERVER_TYPE_H
 
+#include "python/auth_type.h"
 #include "python/connection_type.h"
 #include "python/server_options.h"
 
@@ -32,6 +33,7 @@ typedef struct tws_server_object {
                                       * connections that are no clients yet, by
                                       * descriptor; an old one goes when its number comes
                                       * again */
+    AuthObject *auth;                /* strong; NULL: everybody may connect */
     PyObject *onclose; /* strong; callable whose signature was looked at */
     bool onclose_takes_message; /* what that found */
     bool tells_sent;            /* onsent() is to be called */
@@ -54,6 +56,12 @@ void tws_server_call(ServerObject *server, PyObject *name, PyObject *client,
 
 /* A handler or hook raised: tells onerror(). `client` may be None. */
 void tws_server_handler_failed(ServerObject *server, PyObject *client);
+
+/* server_upgrade.c: a request for an upgrade that the policy allows. */
+void tws_server_on_upgrade(ServerObject *server,
+                           struct tws_handshake *handshake,
+                           const struct tws_http_head *head,
+                           const struct tws_handshake_request *request);
 
 /* server_loops.c */
 extern const char tws_server_listen_doc[];

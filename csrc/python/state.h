@@ -41,6 +41,7 @@
     X("twspy.errors", SSLError)                                               \
     X("twspy.errors", ConcurrencyError)                                       \
     X("twspy._keeper", start_keeper)                                          \
+    X("twspy._ha1", HA1)                                                      \
     X("twspy.http", Headers)                                                  \
     X("twspy.http", Request)                                                  \
     X("twspy.http", Response)                                                 \
@@ -54,7 +55,8 @@
     X("twspy._support", takes_close_message)                                  \
     X("twspy._tls", SSLSettings)                                              \
     X("twspy._tls", read_certificate)                                         \
-    X("twspy._tls", start_bridge)
+    X("twspy._tls", start_bridge)                                             \
+    X("unicodedata", normalize)
 
 struct tws_state {
     PyTypeObject *frame_type;
@@ -69,6 +71,7 @@ struct tws_state {
     PyTypeObject *send_stream_type;
     PyTypeObject *server_type;
     PyTypeObject *tls_context_type;
+    PyTypeObject *auth_type;
 
     struct tws_mask_pool *mask_pool; /* owned */
     struct tws_keeper *keeper;       /* owned; see keeper.h */

@@ -77,6 +77,12 @@ websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
                         "the websocket is initialised already");
         return -1;
     }
+    if (given.auth != NULL && given.auth != Py_None) {
+        PyErr_SetString(PyExc_TypeError,
+                        "auth of a websocket is not supported by this version "
+                        "of twspy: leave it None");
+        return -1;
+    }
     struct tws_options *options = tws_options_new(ws->state, &given);
     if (options == NULL) {
         return -1;
@@ -102,6 +108,7 @@ websocket_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(ws->recv_hooks);
     Py_VISIT(ws->location);
     Py_VISIT(ws->protocol);
+    Py_VISIT(ws->username);
     Py_VISIT(ws->request);
     Py_VISIT(ws->response);
     Py_VISIT(ws->remote_address);
@@ -123,6 +130,7 @@ websocket_clear(PyObject *self)
     Py_CLEAR(ws->recv_hooks);
     Py_CLEAR(ws->location);
     Py_CLEAR(ws->protocol);
+    Py_CLEAR(ws->username);
     Py_CLEAR(ws->request);
     Py_CLEAR(ws->response);
     Py_CLEAR(ws->remote_address);
@@ -337,6 +345,8 @@ static PyGetSetDef websocket_getset[] = {
     AGREED(protocol, "The agreed subprotocol, or None."),
     {"extensions", extensions_get, NULL,
      PyDoc_STR("The agreed extensions, a tuple."), NULL},
+    AGREED(username, "Of a listener's client: the user name that it has "
+                     "proved to be its own, or None."),
     AGREED(request, "The handshake's Request, None before it."),
     AGREED(response,
            "The server's Response to a client's handshake, else None."),

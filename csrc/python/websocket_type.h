@@ -89,6 +89,7 @@ typedef struct {
     /* What the handshake agreed on; strong, NULL where there is none yet. */
     PyObject *location;
     PyObject *protocol;
+    PyObject *username; /* that a client has proved to a server */
     PyObject *request;
     PyObject *response;
     PyObject *remote_address; /* of an accepted one: makes it unpackable */
