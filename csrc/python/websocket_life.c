@@ -114,7 +114,12 @@ release_descriptor(WebsocketObject *ws)
     tws_buffer_release(&ws->control);
     tws_transport_release(&ws->transport);
     if (ws->socket != NULL) {
-        PyObject *result = PyObject_CallMethod(ws->socket, "close", NULL);
+        /* Of the base, _socket.socket: that of socket.socket is Python code,
+         * amid which a signal's handler may run, and what it raises (Ctrl-C)
+         * would be lost here, the descriptor left open. */
+        PyObject *result =
+            PyObject_CallMethod((PyObject *)Py_TYPE(ws->socket)->tp_base,
+                                "close", "O", ws->socket);
         if (result == NULL) {
             /* close() has closed, whatever it reports (EIO, ENOSPC of a
              * socket never matter). */

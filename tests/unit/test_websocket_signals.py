@@ -203,3 +203,16 @@ def test_ctrl_c(call: str) -> None:
             _, errors = process.communicate(timeout=10)
         assert errors.rstrip().endswith('KeyboardInterrupt')
         assert process.returncode == -signal.SIGINT
+
+
+def test_none_is_lost_while_it_closes(alarm: Callable[[float], None]) -> None:
+    """Nor is what its handler raises: closing has no Python code amid it that
+    could not pass it on."""
+    for _ in range(300):
+        sock, peer = client_end()
+        with peer:
+            with pytest.raises(Alarm):
+                alarm(random.uniform(1e-6, 2e-5))
+                sock.close()
+                time.sleep(5)  # the alarm is nearer than that
+            sock.close()
