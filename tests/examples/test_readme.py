@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import re
+import shutil
 import signal
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from certificates import Certificates
 from programs import ROOT, Program, free_port, run_python, wait_for_port
 from websockets.sync.client import connect
 
@@ -37,6 +39,8 @@ def programs() -> dict[str, str]:
         'class EchoConnection': 'connection',
         'class DigestServer': 'stream server',
         'send_stream()': 'stream client',
+        'class Echo(': 'tls server',
+        'BasicAuth': 'asking server',
         'sock.listen()': 'frame server',
         'sock.connect': 'frame client',
     }
@@ -72,6 +76,40 @@ def test_client_and_echo_servers(tmp_path: Path, name: str) -> None:
         server.wait_for('disconnected|closed with 1000')
         server.send_signal(signal.SIGINT)
         assert (server.wait() == 0) == (name == 'server')
+
+
+def test_tls_server(tmp_path: Path, certificates: Certificates) -> None:
+    for name, path in [
+        ('server.pem', certificates.server.certfile),
+        ('server.key', certificates.server.keyfile),
+    ]:
+        shutil.copy(path, tmp_path / name)
+    port = free_port()
+    with running(tmp_path, 'tls server', port) as server:
+        wait_for_port(port)
+        with twspy.connect(
+            f'wss://localhost:{port}/',
+            ssl_args={'cafile': certificates.cafile},
+        ) as connection:
+            connection.send(GREETING)
+            assert connection.recv(timeout=10).payload == GREETING
+        server.send_signal(signal.SIGINT)
+        assert server.wait() == 0
+
+
+def test_server_that_asks_who_it_is(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path, 'asking server', port) as server:
+        wait_for_port(port)
+        url = f'ws://127.0.0.1:{port}/'
+        auth = 'ada', 'lovelace'
+        with twspy.connect(url, auth=auth) as connection:
+            assert connection.recv(timeout=10).payload == 'Hello, ada!'
+        for wrong in None, ('ada', 'guess'), ('bob', ''):
+            with pytest.raises(twspy.HandshakeError, match='401'):
+                twspy.connect(url, auth=wrong)
+        server.send_signal(signal.SIGINT)
+        assert server.wait() == 0
 
 
 def test_reconnecting_client(tmp_path: Path) -> None:
