@@ -180,6 +180,7 @@ TEST(records_leave_together)
     CHECK_INT(tws_write(&pair.client.transport, data, 200000, &written,
                         &pair.client.err),
               TWS_OK);
+    CHECK_INT(written, 200000);
     CHECK(largest_write <= 65536);
     CHECK(largest_write >= 48 * 1024);
     end();

@@ -338,6 +338,19 @@ TEST(a_failure_stays)
 }
 
 /* The alert is there, though the connection was reset behind it. */
+static enum tws_status
+write_that_finds_an_alert(struct tws_transport *transport,
+                          const struct iovec *parts, int count,
+                          size_t *written, struct tws_error *err)
+{
+    (void)transport;
+    (void)parts;
+    (void)count;
+    (void)written;
+    MUST(write(to_client, "\x15\x03\x03\0\x02\x02\x50", 7) == 7);
+    return tws_error_os(err, EPIPE, "send");
+}
+
 TEST(an_alert_is_found_behind_a_failing_write)
 {
     begin(TLS1_2_VERSION);
@@ -346,8 +359,10 @@ TEST(an_alert_is_found_behind_a_failing_write)
     relay(to_client, to_server, SIZE_MAX);
     secure_end(&pair.server);
     relay(to_server, to_client, SIZE_MAX);
-    MUST(write(to_client, "\x15\x03\x03\0\x02\x02\x50", 7) == 7);
-    relay_cut(&to_client);
+    struct tws_transport *inner = &pair.client.transport.tls->inner;
+    struct tws_transport_ops broken = *inner->ops;
+    broken.writev = write_that_finds_an_alert;
+    inner->ops = &broken;
     secure_end(&pair.client);
     CHECK_INT(pair.client.status, TWS_TLS);
     CHECK(strcmp(pair.client.err.reason, "the peer refused: internal error")
@@ -356,7 +371,8 @@ TEST(an_alert_is_found_behind_a_failing_write)
     end();
 }
 
-TEST(plain_http_is_answered_in_plain)
+static void
+check_plain_answer(const char *request)
 {
     char answer[64] = "";
     unsigned events;
@@ -367,7 +383,7 @@ TEST(plain_http_is_answered_in_plain)
     int fd = pair.server.transport.fd;
     CHECK_INT(tws_tls_start(&pair.server.transport, server, NULL, NULL, &err),
               TWS_OK);
-    MUST(write(pair.client.transport.fd, "GET / HTTP/1.1\r\n\r\n", 18) == 18);
+    MUST(write(pair.client.transport.fd, request, strlen(request)) > 0);
     for (int i = 0; i < 2; i++) {
         CHECK_INT(tws_secure(&pair.server.transport, &events, &err),
                   TWS_REFUSED);
@@ -380,10 +396,18 @@ TEST(plain_http_is_answered_in_plain)
     CHECK_INT(
         tws_write(&pair.server.transport, "HTTP/1.1 400\r\n", 14, &n, &err),
         TWS_OK);
+    /* And nothing in front of it. */
     CHECK_INT(read(pair.client.transport.fd, answer, sizeof(answer)), 14);
     CHECK_BYTES(answer, 14, "HTTP/1.1 400\r\n");
     close_pair(&pair);
     end();
+}
+
+TEST(plain_http_is_answered_in_plain)
+{
+    check_plain_answer("GET / HTTP/1.1\r\n\r\n");
+    check_plain_answer("OPTIONS * HTTP/1.1\r\n\r\n");
+    check_plain_answer("PATCH / HTTP/1.1\r\n\r\n");
 }
 
 RUN(T(the_certificate_is_for_the_host), T(the_certificate_is_for_the_address),

@@ -6,6 +6,7 @@
 #include "net/tls.h"
 #include "net/tls_parts.h"
 
+#include <openssl/err.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -125,6 +126,7 @@ secure_end(struct tls_end *end)
 {
     if (end->status == TWS_AGAIN) {
         end->status = tws_secure(&end->transport, &end->events, &end->err);
+        CHECK_INT(ERR_peek_error(), 0); /* nothing is left to others */
     }
 }
 
