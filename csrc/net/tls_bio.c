@@ -50,7 +50,7 @@ bio_read(BIO *bio, char *data, int size)
     struct tws_error err;
     switch (tws_read(&tls->inner, (uint8_t *)data, (size_t)size, &got, &err)) {
     case TWS_OK:
-        tls->dry = got < (size_t)size;
+        tls->dry = got < (size_t)size && !tws_pending(&tls->inner);
         tls->budget -= got < tls->budget ? got : tls->budget;
         remember_head(tls, data, got);
         return (int)got;

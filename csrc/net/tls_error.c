@@ -144,7 +144,7 @@ explain_reason(struct tws_error *err, enum tws_role role, unsigned long code)
     case SSL_R_WRONG_VERSION_NUMBER:
     case SSL_R_BAD_PROTOCOL_VERSION_NUMBER:
         return tws_error_tls(err, "no TLS version in common with the peer "
-                                  "(TLS 1.2 or newer is needed)");
+                                  "(see minimum_version)");
     case SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC:
         return tws_error_tls(err, "a record was damaged or forged");
     default:

@@ -14,6 +14,17 @@
 /* More than any list of authorities has. */
 enum { FILE_LIMIT = 16 * 1024 * 1024 };
 
+enum { PATH_SHOWN = 60 };
+
+/* The end of a path tells more than its beginning, and the rest of the reason
+ * has to fit. */
+static const char *
+shown(const char *path)
+{
+    size_t length = strlen(path);
+    return length <= PATH_SHOWN ? path : path + length - PATH_SHOWN;
+}
+
 static enum tws_status
 read_all(int fd, const char *path, BUF_MEM *content, struct tws_error *err)
 {
@@ -36,7 +47,7 @@ read_all(int fd, const char *path, BUF_MEM *content, struct tws_error *err)
         length += (size_t)n;
         if (length > FILE_LIMIT) {
             return tws_error_tls(err, "%s: larger than %d MiB, expected PEM",
-                                 path, FILE_LIMIT / 1024 / 1024);
+                                 shown(path), FILE_LIMIT / 1024 / 1024);
         }
     }
     (void)BUF_MEM_grow_clean(content, length); /* it shrinks */
@@ -99,11 +110,12 @@ load_chain(SSL_CTX *ssl_context, const char *path, struct tws_error *err)
     ERR_clear_error();
     x509 = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL);
     if (x509 == NULL && is_end_of_pem()) {
-        status = tws_error_tls(err, "%s: no certificate (PEM) in it", path);
+        status =
+            tws_error_tls(err, "%s: no certificate (PEM) in it", shown(path));
         goto done;
     }
     if (x509 == NULL || SSL_CTX_use_certificate(ssl_context, x509) != 1) {
-        status = tws_tls_error_queue(err, path);
+        status = tws_tls_error_queue(err, shown(path));
         goto done;
     }
     for (;;) {
@@ -113,12 +125,12 @@ load_chain(SSL_CTX *ssl_context, const char *path, struct tws_error *err)
             break;
         }
         if (SSL_CTX_add1_chain_cert(ssl_context, x509) != 1) {
-            status = tws_tls_error_queue(err, path);
+            status = tws_tls_error_queue(err, shown(path));
             goto done;
         }
     }
     if (!is_end_of_pem()) {
-        status = tws_tls_error_queue(err, path);
+        status = tws_tls_error_queue(err, shown(path));
     }
 done:
     X509_free(x509);
@@ -162,12 +174,12 @@ explain_key(const char *path, const struct password *password,
                                  ? "%s: the key is encrypted, and no password "
                                    "is given"
                                  : "%s: the password does not fit the key",
-                             path);
+                             shown(path));
     }
     /* OpenSSL 3 tries each kind of key in turn, and of one that is damaged
      * says just as little. */
     return tws_error_tls(
-        err, "%s: no private key (PEM) in it, or a damaged one", path);
+        err, "%s: no private key (PEM) in it, or a damaged one", shown(path));
 }
 
 static enum tws_status
@@ -188,11 +200,8 @@ load_key(SSL_CTX *ssl_context, const struct tws_tls_identity *identity,
     }
     else if (SSL_CTX_use_PrivateKey(ssl_context, key) != 1
              || SSL_CTX_check_private_key(ssl_context) != 1) {
-        status =
-            tws_error_tls(err,
-                          "the key in %s does not belong to the certificate "
-                          "in %s",
-                          path, identity->certfile);
+        status = tws_error_tls(err, "%s: the key is not that of %s",
+                               shown(path), shown(identity->certfile));
     }
     EVP_PKEY_free(key);
     BIO_free(bio);
@@ -252,16 +261,17 @@ load_cafile(X509_STORE *store, const char *path, STACK_OF(X509_NAME) * names,
                      && (names == NULL || add_name(names, x509));
         X509_free(x509);
         if (!added) {
-            status = tws_tls_error_queue(err, path);
+            status = tws_tls_error_queue(err, shown(path));
             goto done;
         }
         count++;
     }
     if (!is_end_of_pem()) {
-        status = tws_tls_error_queue(err, path);
+        status = tws_tls_error_queue(err, shown(path));
     }
     else if (count == 0) {
-        status = tws_error_tls(err, "%s: no certificate (PEM) in it", path);
+        status =
+            tws_error_tls(err, "%s: no certificate (PEM) in it", shown(path));
     }
 done:
     BIO_free(bio);
@@ -283,7 +293,7 @@ add_capath(X509_STORE *store, const char *path, struct tws_error *err)
     }
     ERR_clear_error();
     if (X509_STORE_load_path(store, path) != 1) {
-        return tws_tls_error_queue(err, path);
+        return tws_tls_error_queue(err, shown(path));
     }
     return TWS_OK;
 }

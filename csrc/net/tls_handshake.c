@@ -28,6 +28,9 @@ bare_host(const char *host)
     char *zone = strchr(bare, '%');
     if (zone != NULL) {
         *zone = '\0';
+        if (!is_address(bare)) {
+            *zone = '%';
+        }
     }
     size_t length = strlen(bare);
     if (length > 1 && bare[length - 1] == '.') {
@@ -46,6 +49,11 @@ tws_tls_expect_host_lock_held(struct tws_tls *tls, const char *host,
                    ? tws_error_tls(err, "no host is given that the "
                                         "certificate should be for")
                    : TWS_OK;
+    }
+    if (host[0] == '.') {
+        /* OpenSSL would take any name below it. */
+        return tws_error_tls(err, "host name that begins with a dot: %s",
+                             host);
     }
     tls->host = bare_host(host);
     if (tls->host == NULL) {

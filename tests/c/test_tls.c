@@ -333,6 +333,30 @@ TEST(tls_within_tls_is_pending)
     finish();
 }
 
+/* Nor is an end missed that the inner one has read behind the data. */
+TEST(tls_within_tls_ends)
+{
+    uint8_t data[8];
+    size_t got = 0;
+    struct tws_error err;
+    begin_secured(TLS1_3_VERSION);
+    CHECK_INT(
+        tws_tls_start(&both.client.transport, client, "b.test", NULL, &err),
+        TWS_OK);
+    CHECK_INT(tws_tls_start(&both.server.transport, server, NULL, NULL, &err),
+              TWS_OK);
+    both.client.status = both.server.status = TWS_AGAIN;
+    shake_well(&both);
+    CHECK_INT(write_all(&both.client, "last", 4), TWS_OK);
+    struct tws_transport *inner = &both.client.transport.tls->inner;
+    inner->ops->end_writing(inner);
+    CHECK_INT(read_into(&both.server, data, 8, &got), TWS_OK);
+    CHECK_BYTES(data, got, "last");
+    CHECK(tws_pending(&both.server.transport));
+    CHECK_INT(read_into(&both.server, data, 8, &got), TWS_EOF);
+    finish();
+}
+
 TEST(one_that_was_never_used_is_released)
 {
     begin(0);
@@ -347,5 +371,5 @@ RUN(T(shakes_hands_and_echoes),
     T(nothing_is_missed_by_waiting), T(half_a_record_is_not_pending),
     T(close_notify_ends_reading_only), T(an_end_without_close_notify),
     T(an_end_within_a_record), T(a_session_survives_an_early_end),
-    T(tls_within_tls), T(tls_within_tls_is_pending),
+    T(tls_within_tls), T(tls_within_tls_is_pending), T(tls_within_tls_ends),
     T(one_that_was_never_used_is_released))

@@ -316,8 +316,8 @@ TEST(no_version_in_common)
     check_failure(client, server, "a.test",
                   "the peer refused: protocol version (it speaks none of our "
                   "TLS versions)",
-                  "no TLS version in common with the peer (TLS 1.2 or newer "
-                  "is needed)");
+                  "no TLS version in common with the peer (see "
+                  "minimum_version)");
 }
 
 TEST(no_cipher_in_common)

@@ -142,6 +142,18 @@ TEST(a_damaged_chain_is_refused)
     end();
 }
 
+TEST(of_a_long_path_the_end_is_told)
+{
+    begin();
+    const char *path = write_text("a-name-that-is-much-longer-than-what-a-"
+                                  "reason-has-room-for.pem",
+                                  "");
+    CHECK_INT(load(path, NULL, NULL), TWS_TLS);
+    check_reason("for.pem: no certificate (PEM) in it", "");
+    CHECK(strstr(err.reason, path) == NULL);
+    end();
+}
+
 TEST(a_file_without_end_is_refused)
 {
     begin();
@@ -188,12 +200,12 @@ TEST(key_and_certificate_belong_together)
     const char *other = write_pem("other", NULL, NULL, authority.key, NULL);
     const char *other_type = write_pem("rsa", NULL, NULL, rsa, NULL);
     CHECK_INT(load(certificate, other, NULL), TWS_TLS);
-    check_reason(other, "does not belong to the certificate");
+    check_reason(other, "the key is not that of");
     check_reason(certificate, "");
     SSL_CTX_free(ssl);
     ssl = SSL_CTX_new(TLS_server_method());
     CHECK_INT(load(certificate, other_type, NULL), TWS_TLS);
-    check_reason(other_type, "does not belong to the certificate");
+    check_reason(other_type, "the key is not that of");
     EVP_PKEY_free(rsa);
     end();
 }
@@ -282,7 +294,8 @@ TEST(the_platform_has_some)
 RUN(T(certificate_and_key_in_one_file), T(certificate_and_key_in_two_files),
     T(a_chain_is_loaded_whole), T(files_that_can_not_be_read),
     T(files_with_something_else), T(a_damaged_chain_is_refused),
-    T(a_file_without_end_is_refused), T(an_encrypted_key_needs_its_password),
+    T(of_a_long_path_the_end_is_told), T(a_file_without_end_is_refused),
+    T(an_encrypted_key_needs_its_password),
     T(a_password_that_is_not_needed_does_no_harm),
     T(key_and_certificate_belong_together), T(authorities_of_a_file),
     T(authorities_of_a_directory), T(authorities_that_can_not_be_read),

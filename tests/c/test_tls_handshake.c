@@ -57,6 +57,7 @@ TEST(the_certificate_is_for_the_host)
     check_host("xa.test", false, "xa.test");
     check_host("test", false, "test");
     check_host("server", false, "server"); /* its common name */
+    check_host("a.test%b.test", false, "a.test%b.test");
 }
 
 /* RFC 6066 section 3: an address is not asked for by name. */
@@ -114,6 +115,8 @@ TEST(hosts_that_can_not_be)
     begin(0);
     check_start_fails(client, NULL, "no host");
     check_start_fails(client, "", "no host");
+    check_start_fails(client, ".test", "begins with a dot: .test");
+    check_start_fails(client, ".", "begins with a dot");
     check_start_fails(client, name, "host name of 299 bytes");
     end();
 }

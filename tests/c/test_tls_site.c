@@ -27,7 +27,12 @@ check_shown(const struct tws_tls_identity *identities, size_t count,
                                               .identities = identities,
                                               .identity_count = count},
                     NULL);
-    open_pair(&pair, client, server, host, NULL);
+    open_pair(&pair, client, server, host == NULL ? NULL : "x", NULL);
+    if (host != NULL) {
+        /* As it is: our clients would not ask for ".a.test". */
+        SSL *ssl = pair.client.transport.tls->ssl;
+        MUST(SSL_set_tlsext_host_name(ssl, host) == 1);
+    }
     shake_well(&pair);
     X509 *x509 = SSL_get0_peer_certificate(pair.client.transport.tls->ssl);
     X509_NAME_get_text_by_NID(X509_get_subject_name(x509), NID_commonName,
@@ -60,7 +65,6 @@ TEST(the_certificate_for_the_name_is_shown)
     } cases[] = {
         {"b.test", "b"},
         {"B.Test", "b"},
-        {"b.test.", "b"},
         {"dot.test", "dot"},
         {"w.a.test", "wildcard"},
         {"W.A.TEST", "wildcard"},
@@ -71,7 +75,6 @@ TEST(the_certificate_for_the_name_is_shown)
         {"ab.test", "default"},
         {"b.test.evil", "default"},
         {"localhost", "default"},
-        {"127.0.0.1", "default"}, /* not sent: RFC 6066 section 3 */
         {NULL, "default"},
     };
     for (size_t i = 0; i < TWS_ARRAY_SIZE(cases); i++) {
