@@ -43,26 +43,32 @@ is_continuation(uint8_t byte)
     return (byte & 0xc0) == 0x80;
 }
 
-/* The longest chunk at the front. The bytes are the beginning of valid UTF-8
- * where they are text. */
-static size_t
-cut(const struct tws_assembler *assembler, const uint8_t *data, size_t length)
+size_t
+tws_message_stream_cut(const uint8_t *data, size_t length, bool text)
 {
-    size_t end = length < TWS_CHUNK_MAX ? length : TWS_CHUNK_MAX;
-    if (assembler->opcode != TWS_OPCODE_TEXT || end == 0) {
-        return end;
-    }
-    if (end < length) {
-        while (is_continuation(data[end])) {
+    size_t end = length;
+    if (end > TWS_CHUNK_MAX) {
+        end = TWS_CHUNK_MAX;
+        while (text && is_continuation(data[end])) {
             end--;
         }
     }
-    else if (!tws_utf8_complete(&assembler->utf8)) {
+    return end;
+}
+
+/* How many bytes at the end are of a character that has not come whole. */
+static size_t
+count_unfinished(const struct tws_assembler *assembler, const uint8_t *data,
+                 size_t length)
+{
+    size_t end = length;
+    if (assembler->opcode == TWS_OPCODE_TEXT
+        && !tws_utf8_complete(&assembler->utf8)) {
         do {
             end--;
         } while (is_continuation(data[end]));
     }
-    return end;
+    return length - end;
 }
 
 bool
@@ -73,12 +79,13 @@ tws_message_stream_chunk(const struct tws_assembler *assembler,
     if (!assembler->chunked || assembler->skipping) {
         return false;
     }
-    size_t length =
-        cut(assembler, data, tws_buffer_length(&assembler->message));
+    bool text = assembler->opcode == TWS_OPCODE_TEXT;
+    size_t length = tws_buffer_length(&assembler->message);
+    length -= count_unfinished(assembler, data, length);
+    length = tws_message_stream_cut(data, length, text);
     if (length == 0 && !assembler->ended) {
         return false;
     }
-    bool text = assembler->opcode == TWS_OPCODE_TEXT;
     *event = (struct tws_event){
         .type = TWS_EVENT_CHUNK,
         .data = data,

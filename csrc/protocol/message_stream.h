@@ -43,6 +43,10 @@ void tws_message_stream_consume(struct tws_assembler *assembler,
                                 size_t length);
 void tws_message_stream_end(struct tws_assembler *assembler);
 
+/* How much of the bytes at hand, whole characters where they are text, makes
+ * the first chunk. */
+size_t tws_message_stream_cut(const uint8_t *data, size_t length, bool text);
+
 /* Nobody wants the rest: it is checked and thrown away as it comes, and what
  * follows is handed out whole again. Does nothing where no message comes in
  * chunks. */

@@ -32,13 +32,15 @@ enum outcome {
 };
 
 /* Hooks on frames are the program's, and run in its threads. A program that
- * waits by itself must find what has come in the socket. */
+ * waits by itself must find what has come in the socket. Of a message in
+ * chunks no more than one is to be in memory. */
 static bool
 may_read_ahead(ConnectionObject *conn)
 {
     const WebsocketObject *ws = websocket_of(conn);
     return ahead_of(conn)->max_messages > 0 && ws->recv_hooks == NULL
-           && ws->timeout != 0 && tws_blocking_reads_pieces(conn);
+           && ws->timeout != 0 && !conn->blocking->assembler.chunked
+           && tws_blocking_reads_pieces(conn);
 }
 
 /* What was raised, here, is the program's to catch, in its place. */

@@ -1,5 +1,6 @@
-/* What connection_blocking.c (sending), connection_receive.c and
- * connection_ending.c share: the Connection over a websocket of its own. */
+/* What connection_blocking.c (sending), connection_receive.c,
+ * connection_closing.c and connection_ending.c share: the Connection over a
+ * websocket of its own. */
 #ifndef TWS_PYTHON_CONNECTION_PARTS_H
 #define TWS_PYTHON_CONNECTION_PARTS_H
 
@@ -90,6 +91,26 @@ bool tws_blocking_reads_pieces(ConnectionObject *conn);
 int tws_blocking_read_event(ConnectionObject *conn,
                             const struct tws_deadline *deadline,
                             struct tws_incoming *in);
+
+/* The peer broke a rule, or memory is short: tells it, ends, and raises.
+ * Always -1. The stream is still to be closed. */
+int tws_blocking_fail(ConnectionObject *conn, const struct tws_error *err);
+
+/* The next event, what was read ahead first; 1, or -1 with an exception. A
+ * CLOSE has been answered then, and the socket closed. */
+int tws_blocking_take(ConnectionObject *conn,
+                      const struct tws_deadline *deadline,
+                      struct tws_chunks *chunks, struct tws_incoming *in);
+
+/* True in what runs inside of this thread's own recv(): a hook, a signal
+ * handler or a __del__. Waiting for the reader would be for ourselves. */
+static inline bool
+tws_blocking_is_reading(ConnectionObject *conn)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    return atomic_load(&ws->reading)
+           && atomic_load(&ws->reading_thread) == PyThread_get_thread_ident();
+}
 
 /* What an exception of reading means for the connection. It stays pending,
  * or SocketClosed takes its place. */

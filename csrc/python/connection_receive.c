@@ -1,5 +1,4 @@
-/* Receiving and closing on a Connection whose calling threads read its
- * websocket. */
+/* Receiving on a Connection whose calling threads read its websocket. */
 #include "python/connection_parts.h"
 
 #include "python/connection_ahead.h"
@@ -91,9 +90,8 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
     return in->object == NULL ? -1 : 1;
 }
 
-/* The peer broke a rule, or memory is short: tells it and ends. */
-static int
-fail(ConnectionObject *conn, const struct tws_error *err)
+int
+tws_blocking_fail(ConnectionObject *conn, const struct tws_error *err)
 {
     struct tws_span reason = {.data = err->reason,
                               .length = strlen(err->reason)};
@@ -170,7 +168,7 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
             }
         }
         else if (status != TWS_AGAIN) {
-            return fail(conn, &err);
+            return tws_blocking_fail(conn, &err);
         }
     }
 }
@@ -237,7 +235,7 @@ read_event_of_frames(ConnectionObject *conn,
             result = take_event(conn, &event, in);
         }
         else if (status != TWS_AGAIN) {
-            result = fail(conn, &err);
+            result = tws_blocking_fail(conn, &err);
         }
         Py_DECREF(object);
         if (result != 0) {
@@ -296,7 +294,7 @@ turn_to(ConnectionObject *conn, struct tws_chunks *chunks)
     if (chunks->stream == 0) {
         if (tws_message_stream_begin(assembler, chunks->limit, &err)
             != TWS_OK) {
-            return fail(conn, &err);
+            return tws_blocking_fail(conn, &err);
         }
         chunks->stream = assembler->stream;
     }
@@ -353,11 +351,9 @@ take_last(ConnectionObject *conn, const struct tws_deadline *deadline,
     return result;
 }
 
-/* The next event, whatever it is; 1 or -1. A CLOSE has been answered then,
- * and the socket closed. */
-static int
-next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
-              struct tws_chunks *chunks, struct tws_incoming *in)
+int
+tws_blocking_take(ConnectionObject *conn, const struct tws_deadline *deadline,
+                  struct tws_chunks *chunks, struct tws_incoming *in)
 {
     int result;
     in->object = NULL;
@@ -392,16 +388,6 @@ next_incoming(ConnectionObject *conn, const struct tws_deadline *deadline,
     return result;
 }
 
-/* True in what runs inside of this thread's own recv(): a hook, a signal
- * handler or a __del__. Waiting for the reader would be for ourselves. */
-static bool
-is_reading(ConnectionObject *conn)
-{
-    WebsocketObject *ws = websocket_of(conn);
-    return atomic_load(&ws->reading)
-           && atomic_load(&ws->reading_thread) == PyThread_get_thread_ident();
-}
-
 /* The thread that is closing has the socket: waits until it is done. */
 static PyObject *
 await_other_close(ConnectionObject *conn, const struct tws_deadline *deadline)
@@ -422,11 +408,11 @@ receive(ConnectionObject *conn, const struct tws_deadline *deadline,
     for (;;) {
         struct tws_incoming in;
         int status = 0;
-        if (next_incoming(conn, deadline, chunks, &in) < 0) {
+        if (tws_blocking_take(conn, deadline, chunks, &in) < 0) {
             pthread_mutex_lock(&conn->blocking->lock);
             bool closing = conn->blocking->session.sent_code != 0;
             pthread_mutex_unlock(&conn->blocking->lock);
-            if (closing && !is_reading(conn)
+            if (closing && !tws_blocking_is_reading(conn)
                 && PyErr_ExceptionMatches(state->ConcurrencyError)) {
                 return await_other_close(conn, deadline);
             }
@@ -518,92 +504,4 @@ tws_blocking_receive_forever(ConnectionObject *conn)
         }
     }
     return Py_NewRef(Py_None);
-}
-
-/* Closing ---------------------------------------------------------------- */
-
-/* Reads and discards until the peer's Close has come, or the end. 0, or -1
- * with an exception. */
-static int
-await_close(ConnectionObject *conn, const struct tws_deadline *deadline)
-{
-    struct tws_incoming in;
-    while (!tws_blocking_is_over(conn)) {
-        if (next_incoming(conn, deadline, NULL, &in) < 0) {
-            return -1;
-        }
-        if (in.type != TWS_EVENT_CLOSE) {
-            Py_DECREF(in.object); /* arrived before our Close was sent */
-        }
-    }
-    return 0;
-}
-
-/* Another thread is in recv(): it will meet the peer's Close. Or this one is,
- * further up: it goes on once the peer has said something. */
-static int
-await_reader(ConnectionObject *conn, const struct tws_deadline *deadline)
-{
-    PyErr_Clear();
-    if (is_reading(conn)) {
-        unsigned ready;
-        return tws_wait_for(websocket_of(conn)->transport.fd, TWS_WAIT_READ,
-                            deadline, "close", &ready);
-    }
-    if (tws_lock_wait(conn->blocking->done, deadline, "close") < 0) {
-        return -1;
-    }
-    PyThread_release_lock(conn->blocking->done);
-    return 0;
-}
-
-static int
-do_close(ConnectionObject *conn, uint16_t code, struct tws_span reason,
-         const struct tws_deadline *deadline)
-{
-    struct tws_state *state = conn->state;
-    int result = 0;
-    if (tws_blocking_is_over(conn)) {
-        tws_ahead_discard(conn);
-        return conn->blocking->ahead != NULL
-                       && websocket_of(conn)->phase != TWS_PHASE_CLOSED
-                   ? tws_blocking_linger_and_close(conn, deadline)
-                   : tws_blocking_close_stream(conn);
-    }
-    if (tws_blocking_send_close(conn, code, reason) == 0) {
-        tws_ahead_discard(conn);
-        result = await_close(conn, deadline);
-    }
-    else {
-        result = -1;
-    }
-    if (result < 0 && PyErr_ExceptionMatches(state->ConcurrencyError)) {
-        result = await_reader(conn, deadline);
-    }
-    if (result < 0
-        && (PyErr_ExceptionMatches(PyExc_OSError)
-            || PyErr_ExceptionMatches(state->WebSocketError))) {
-        /* Not answered in time, or gone: closed all the same. */
-        struct tws_ending known;
-        PyErr_Clear();
-        tws_blocking_read_ending(conn, &known);
-        tws_blocking_set_over(
-            conn, TWS_ENDED_BY_US, TWS_CLOSE_ABNORMAL,
-            known.sent_code != 0
-                ? TWS_SPAN("peer did not answer our Close frame in time")
-                : TWS_SPAN("our Close frame could not be sent"),
-            0);
-        result = tws_blocking_close_stream(conn);
-    }
-    return result;
-}
-
-int
-tws_blocking_close(ConnectionObject *conn, uint16_t code,
-                   struct tws_span reason, const struct tws_deadline *deadline)
-{
-    tws_ahead_enter(conn);
-    int result = do_close(conn, code, reason, deadline);
-    tws_ahead_leave(conn);
-    return result;
 }

@@ -5,15 +5,20 @@
 
 #include "python/connection_methods.h"
 #include "python/connection_parts.h"
+#include "python/message_type.h"
 #include "protocol/message_stream.h"
+
+#include <inttypes.h>
 
 typedef struct {
     PyObject_HEAD
     ConnectionObject *conn; /* strong */
     PyObject *timeout;      /* strong; seconds, or None */
     struct tws_chunks chunks;
-    uint8_t opcode; /* 0: not known yet */
-    bool over;      /* the message has ended, or close() was called */
+    PyObject *message; /* strong; one that was read ahead, or NULL */
+    size_t at;         /* bytes of it that were handed out */
+    uint8_t opcode;    /* 0: not known yet */
+    bool over;         /* the message has ended, or close() was called */
 } RecvStreamObject;
 
 static inline RecvStreamObject *
@@ -52,27 +57,6 @@ PyDoc_STRVAR(
     "something else\n"
     "was received from the connection meanwhile, which discards the rest.");
 
-static int
-recv_stream_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(cast(self)->conn);
-    Py_VISIT(cast(self)->timeout);
-    return 0;
-}
-
-static void
-recv_stream_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    /* The next one who receives skips the rest. */
-    Py_CLEAR(cast(self)->conn);
-    Py_CLEAR(cast(self)->timeout);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
 /* NULL where it is not ours to look at. */
 static struct tws_assembler *
 assembler_of(RecvStreamObject *stream)
@@ -82,7 +66,7 @@ assembler_of(RecvStreamObject *stream)
     if (conn->blocking != NULL) {
         assembler = &conn->blocking->assembler;
     }
-    else if (tws_client_is_served_here(conn->client)) {
+    else if (conn->client != NULL && tws_client_is_served_here(conn->client)) {
         assembler = &conn->client->assembler;
     }
     if (assembler == NULL) {
@@ -90,6 +74,46 @@ assembler_of(RecvStreamObject *stream)
     }
     return tws_message_stream_is(assembler, stream->chunks.stream) ? assembler
                                                                    : NULL;
+}
+
+/* Nobody wants the rest. Who receives next would skip it as well, but the
+ * program may not do so for long, and the keeper reads on meanwhile. */
+static void
+leave(RecvStreamObject *stream)
+{
+    ConnectionObject *conn = stream->conn;
+    bool idle =
+        conn->blocking == NULL
+        || (conn->sock != NULL
+            && !atomic_load(&((WebsocketObject *)conn->sock)->reading));
+    struct tws_assembler *assembler = idle ? assembler_of(stream) : NULL;
+    stream->over = true;
+    if (assembler != NULL) {
+        tws_message_stream_discard(assembler);
+    }
+}
+
+static int
+recv_stream_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(cast(self)->conn);
+    Py_VISIT(cast(self)->timeout);
+    Py_VISIT(cast(self)->message);
+    return 0;
+}
+
+static void
+recv_stream_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    leave(cast(self));
+    Py_CLEAR(cast(self)->conn);
+    Py_CLEAR(cast(self)->timeout);
+    Py_CLEAR(cast(self)->message);
+    type->tp_free(self);
+    Py_DECREF(type);
 }
 
 /* With an exception: where it says that the connection has ended, what came
@@ -113,12 +137,71 @@ last_chunk(RecvStreamObject *stream)
     return NULL;
 }
 
+/* Of a message that was read ahead; NULL at its end. */
+static PyObject *
+next_of_message(RecvStreamObject *stream)
+{
+    uint8_t opcode;
+    struct tws_span payload;
+    if (tws_message_view(stream->conn->state, stream->message, &opcode,
+                         &payload)
+        < 0) {
+        return NULL;
+    }
+    const char *data = payload.data + stream->at;
+    bool text = opcode == TWS_OPCODE_TEXT;
+    size_t length = tws_message_stream_cut((const uint8_t *)data,
+                                           payload.length - stream->at, text);
+    if (length == 0) {
+        stream->over = true;
+        Py_CLEAR(stream->message);
+        return NULL;
+    }
+    PyObject *chunk =
+        text ? PyUnicode_DecodeUTF8(data, (Py_ssize_t)length, NULL)
+             : PyBytes_FromStringAndSize(data, (Py_ssize_t)length);
+    if (chunk != NULL) {
+        stream->at += length;
+    }
+    return chunk;
+}
+
+/* Streams a message that was read ahead; steals it. */
+static PyObject *
+begin_message(RecvStreamObject *stream, PyObject *message)
+{
+    ConnectionObject *conn = stream->conn;
+    struct tws_span payload;
+    if (tws_message_view(conn->state, message, &stream->opcode, &payload)
+        < 0) {
+        Py_DECREF(message);
+        return NULL;
+    }
+    if (payload.length > stream->chunks.limit) {
+        struct tws_error err;
+        struct tws_deadline patience = tws_blocking_close_deadline(conn);
+        (void)tws_error_protocol(
+            &err, TWS_CLOSE_MESSAGE_TOOBIG,
+            "streamed message of %zu bytes, the limit is %" PRIu64,
+            payload.length, stream->chunks.limit);
+        Py_DECREF(message);
+        (void)tws_blocking_fail(conn, &err);
+        (void)tws_blocking_linger_and_close(conn, &patience);
+        return NULL;
+    }
+    stream->message = message;
+    return next_of_message(stream);
+}
+
 static PyObject *
 recv_stream_next(PyObject *self)
 {
     RecvStreamObject *stream = cast(self);
     ConnectionObject *conn = stream->conn;
     struct tws_deadline deadline;
+    if (stream->message != NULL) {
+        return next_of_message(stream);
+    }
     if (stream->over || !tws_connection_ready(conn)
         || tws_connection_deadline(conn, stream->timeout, &deadline) < 0) {
         return NULL;
@@ -134,6 +217,9 @@ recv_stream_next(PyObject *self)
     if (chunk == NULL) {
         return last_chunk(stream);
     }
+    if (PyObject_TypeCheck(chunk, conn->state->message_type)) {
+        return begin_message(stream, chunk);
+    }
     if (chunk == Py_None) {
         stream->over = true;
         if (assembler != NULL) {
@@ -144,19 +230,20 @@ recv_stream_next(PyObject *self)
     return chunk;
 }
 
-PyDoc_STRVAR(close_doc,
-             "close($self, /)\n"
-             "--\n"
-             "\n"
-             "Read no further: iterating ends. What receives next from the\n"
-             "connection skips the rest of the message, as it does where the\n"
-             "iterator is merely left.");
+PyDoc_STRVAR(
+    close_doc,
+    "close($self, /)\n"
+    "--\n"
+    "\n"
+    "Read no further: iterating ends, and the rest of the message is\n"
+    "skipped, as it is where the iterator is merely left.");
 
 static PyObject *
 recv_stream_close(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
-    cast(self)->over = true;
+    Py_CLEAR(cast(self)->message);
+    leave(cast(self));
     return Py_NewRef(Py_None);
 }
 

@@ -228,6 +228,23 @@ send_fragment_frame(ConnectionObject *conn, struct tws_fragment *fragment)
     return judge_frames(conn, result);
 }
 
+static enum tws_status
+queue_fragment(struct tws_client *client, const struct tws_fragment *fragment,
+               struct tws_error *err)
+{
+    enum tws_status status;
+    size_t length = fragment->parts[0].length + fragment->parts[1].length;
+    if (length < LARGE_SEND || client->transport.tls == NULL) {
+        return tws_client_send_fragment(client, fragment->opcode,
+                                        fragment->fin, fragment->parts, err);
+    }
+    Py_BEGIN_ALLOW_THREADS /* encrypting it takes its time */
+    status = tws_client_send_fragment(client, fragment->opcode, fragment->fin,
+                                      fragment->parts, err);
+    Py_END_ALLOW_THREADS
+    return status;
+}
+
 int
 tws_served_send_fragment(ConnectionObject *conn, struct tws_fragment *fragment,
                          const struct tws_deadline *deadline)
@@ -245,11 +262,8 @@ tws_served_send_fragment(ConnectionObject *conn, struct tws_fragment *fragment,
         result = send_fragment_frame(conn, fragment);
     }
     else {
-        result = sent(conn,
-                      tws_client_send_fragment(conn->client, fragment->opcode,
-                                               fragment->fin, fragment->parts,
-                                               &err),
-                      &err);
+        result =
+            sent(conn, queue_fragment(conn->client, fragment, &err), &err);
     }
     fragment->taken = result == 0;
     return result;

@@ -124,7 +124,8 @@ const struct tws_options *tws_connection_options(const ConnectionObject *conn);
 int tws_connection_set_peer(ConnectionObject *conn,
                             const struct tws_address *peer);
 
-/* connection_blocking.c, connection_receive.c --------------------------- */
+/* connection_blocking.c, connection_receive.c,
+ * connection_closing.c------------------------ */
 
 int tws_blocking_init(ConnectionObject *conn, WebsocketObject *ws);
 void tws_blocking_free(struct tws_blocking *blocking);
@@ -148,7 +149,8 @@ int tws_blocking_ping(ConnectionObject *conn, struct tws_span payload);
 PyObject *tws_blocking_recv(ConnectionObject *conn,
                             const struct tws_deadline *deadline);
 /* The next Message without the hooks; or the next chunk, see
- * tws_connection_chunk(). */
+ * tws_connection_chunk(), unless that is of a message that was read ahead:
+ * then all of it, as a Message. */
 PyObject *tws_blocking_next(ConnectionObject *conn,
                             const struct tws_deadline *deadline,
                             struct tws_chunks *chunks);

@@ -166,6 +166,97 @@ def test_order_is_kept_and_handlers_run_in_the_program(
     assert {thread for _, thread in heard} == {threading.get_ident()}
 
 
+def test_what_was_read_ahead_is_streamed_from_memory(
+    connect: Connect,
+) -> None:
+    conn, peer = connect(**NEVER)
+    text = '€' * 50_000
+    heard: list[bytes] = []
+    conn.onping = heard.append  # type: ignore[method-assign]
+    peer.say(TEXT, text.encode())
+    peer.say(PING, b'between')
+    peer.say(BINARY, b'two')
+    peer.say(TEXT)
+    peer.say(BINARY, bytes(100_000), fin=False)
+    wait_for_keeper(peer)
+    stream = conn.recv_stream(max_size=150_000)
+    chunks = [next(stream)]
+    assert stream.opcode == TEXT
+    assert conn.recv().payload == b'two'  # has its own place in the queue
+    assert heard == [b'between']
+    chunks += stream
+    assert ''.join(chunks) == text
+    assert [len(chunk.encode()) for chunk in chunks] == [65535, 65535, 18930]
+    assert list(conn.recv_stream()) == []
+    # The rest has not been there yet.
+    stream = conn.recv_stream()
+    assert len(next(stream)) == 65536
+    peer.say(0, b'end')
+    assert b''.join(stream).endswith(b'\0end')
+
+
+def test_what_was_read_ahead_is_larger_than_a_stream_may_be(
+    connect: Connect,
+) -> None:
+    conn, peer = connect(**NEVER)
+    peer.say(TEXT, b'12345')
+    wait_for_keeper(peer)
+    waiting = in_thread(lambda: next(conn.recv_stream(max_size=4)))
+    assert peer.next_but_pings().close_code == 1009
+    peer.close()
+    error = waiting()
+    assert isinstance(error, twspy.ProtocolError)
+    assert error.code == 1009
+    with pytest.raises(twspy.SocketClosed):
+        conn.recv()
+
+
+def test_streams_and_the_keeper(connect: Connect) -> None:
+    """It leaves a message in chunks alone, and skips one that was left."""
+    conn, peer = connect(**EAGER)
+    peer.say(TEXT, b'one', fin=False)
+    stream = conn.recv_stream()
+    assert next(stream) == 'one'
+    peer.say(0, b'two', fin=False)
+    peer.say(PING, b'not yet')
+    time.sleep(0.1)  # it looks, and must not read
+    assert next(stream) == 'two'
+    peer.say(0, b'three', fin=False)
+    assert next(stream) == 'three'
+    assert peer.next_but_pings()[:2] == (PONG, b'not yet')
+    del stream
+    wait_for_keeper(peer)
+    peer.say(0, b'rest')
+    peer.say(TEXT, b'next')
+    wait_for_keeper(peer)
+    assert conn.recv().payload == 'next'
+    stream = conn.recv_stream()
+    peer.say(TEXT, b'x', fin=False)
+    assert next(stream) == 'x'
+    stream.close()
+    peer.say(0, b'y')
+    peer.say(TEXT, b'last')
+    wait_for_keeper(peer)
+    assert list(stream) == []
+    assert conn.recv().payload == 'last'
+
+
+def test_a_stream_that_was_overtaken(connect: Connect) -> None:
+    """What was read ahead since is not taken for its rest."""
+    conn, peer = connect(**EAGER)
+    peer.say(TEXT, b'one', fin=False)
+    stream = conn.recv_stream()
+    assert next(stream) == 'one'
+    peer.say(0, b'rest')
+    peer.say(TEXT, b'two')
+    assert conn.recv().payload == 'two'
+    peer.say(TEXT, b'three')
+    wait_for_keeper(peer)
+    with pytest.raises(RuntimeError, match='the rest of this'):
+        next(stream)
+    assert conn.recv().payload == 'three'
+
+
 def test_full_queue_stops_reading(connect: Connect) -> None:
     conn, peer = connect(**NEVER, max_queue=3)
     wait_for_keeper(peer)

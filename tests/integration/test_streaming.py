@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from certificates import Certificates
 from rawends import client_end, in_thread, masks, server_end
 from rawpeer import (
     BINARY,
@@ -1510,6 +1511,39 @@ def test_a_stop_in_the_middle(server: Uploads) -> None:
             assert stopping() is None
             out.write(b'2')
             out.flush()
+
+
+@pytest.mark.parametrize('way', ['native', 'context'])
+def test_streams_over_tls(certificates: Certificates, way: str) -> None:
+    ours: dict[str, Any]
+    theirs: dict[str, Any]
+    if way == 'context':
+        ours = {'ssl': certificates.server_context()}
+        theirs = {'ssl': certificates.client_context()}
+    else:
+        ours = {
+            'ssl_args': {
+                'certfile': certificates.server.certfile,
+                'keyfile': certificates.server.keyfile,
+            }
+        }
+        theirs = {'ssl_args': {'cafile': certificates.cafile}}
+    data = os.urandom(3 * MIB)
+
+    def send(conn: twspy.Connection) -> None:
+        with conn.send_stream() as out:
+            out.write(data[:1000])
+            out.write(data[1000:])
+
+    with Uploads(**ours) as server:
+        url = f'wss://localhost:{server.address[1]}/'
+        with twspy.connect(url, **theirs) as conn:
+            conn.send('echo')
+            sending = in_thread(lambda: send(conn))
+            assert b''.join(conn.recv_stream(SOON)) == data
+            assert sending() is None
+            conn.send('still there')
+            assert conn.recv(SOON).payload == 'still there'
 
 
 # Memory ---------------------------------------------------------------------
