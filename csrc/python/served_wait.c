@@ -26,6 +26,12 @@ tws_served_await_bytes(ConnectionObject *conn,
     struct tws_client *client = conn->client;
     struct tws_worker *worker = client->worker;
     struct tws_silence silence = {0};
+    if (tws_pending(&client->transport)) {
+        /* Taken from the descriptor before, which may stay silent. */
+        worker->drained = false;
+        worker->reads = 0;
+        return 0;
+    }
     for (;;) {
         unsigned ready;
         bool last = true;

@@ -192,6 +192,43 @@ def test_the_end_of_the_stream_is_no_surprise(
         assert code == 1006
 
 
+def test_recv_in_a_handler_sees_the_end_behind_a_message(
+    tls: Options, certificates: Certificates
+) -> None:
+    """close_notify comes in the record behind it, and no FIN after it."""
+
+    class Reading(EchoServer):
+        def onmessage(self, client: Any, message: Any) -> None:
+            with pytest.raises(twspy.SocketClosed):
+                client.recv(timeout=SOON)
+            self.events.put(('read', client))
+
+    with Reading(**tls()) as server:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        side = certificates.client_context().wrap_bio(
+            incoming, outgoing, server_hostname='localhost'
+        )
+        with socket.create_connection(server.address, timeout=SOON) as sock:
+            finished = False
+            while not finished:
+                try:
+                    side.do_handshake()
+                    finished = True
+                except ssl.SSLWantReadError:
+                    pass
+                sock.sendall(outgoing.read())
+                if not finished:
+                    incoming.write(sock.recv(65536))
+            side.write(request())
+            sock.sendall(outgoing.read())
+            server.wait_for('open')
+            side.write(pack(TEXT, b'the last word'))
+            with pytest.raises(ssl.SSLWantReadError):
+                side.unwrap()
+            sock.sendall(outgoing.read())
+            server.wait_for('read')
+
+
 def test_a_client_that_vanishes(
     tls: Options, certificates: Certificates
 ) -> None:
