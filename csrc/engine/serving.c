@@ -260,19 +260,20 @@ keep_rest(struct tws_worker *worker, struct tws_client *client,
 {
     struct tws_input *rest = &worker->cursor;
     size_t kept = tws_buffer_length(unread);
+    if (rest->length == 0) {
+        return true;
+    }
     if (kept > 0
         && rest->data == tws_buffer_data(unread) + kept - rest->length) {
         tws_buffer_consume(unread, kept - rest->length);
         client->unread = *unread;
         *unread = TWS_BUFFER_EMPTY;
     }
-    else if (rest->length > 0
-             && tws_buffer_append(&client->unread, rest->data, rest->length)
-                    != TWS_OK) {
+    else if (tws_buffer_append(&client->unread, rest->data, rest->length)
+             != TWS_OK) {
         return false;
     }
     *rest = (struct tws_input){0};
-    worker->drained = true;
     return true;
 }
 
@@ -328,6 +329,41 @@ uncork(struct tws_worker *worker, struct tws_client *client)
     }
 }
 
+/* Its queue is too long to be served on. */
+static bool
+waits_for_room(struct tws_client *client)
+{
+    return atomic_load_explicit(&client->congested, memory_order_relaxed)
+           && client->state == TWS_CLIENT_OPEN;
+}
+
+/* Calls handlers until there is nothing to read, or this was enough. True:
+ * its queue became too long. */
+static bool
+serve_messages(struct tws_worker *worker, struct tws_client *client,
+               unsigned began, unsigned *served)
+{
+    struct tws_event event;
+    while (tws_client_next(worker, client, &event) == TWS_OK) {
+        dispatch(worker, client, &event);
+        if (!worker->driving) {
+            worker->drained = true;
+        }
+        if (worker->over) {
+            return false; /* found by a handler that read on */
+        }
+        if (waits_for_room(client)) {
+            return true;
+        }
+        (*served)++;
+        if (worker->driving
+            && had_its_turn(&worker->server->pool, began, *served)) {
+            return false;
+        }
+    }
+    return false;
+}
+
 /* Serves what there is to read, beginning with what was kept back; replies
  * leave together. A worker that has lost the role serves what it has read
  * already, and leaves the rest to the driver. */
@@ -338,11 +374,9 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
     struct tws_buffer unread = client->unread;
     struct tws_input rest = {.data = tws_buffer_data(&unread),
                              .length = tws_buffer_length(&unread)};
-    struct tws_event event;
     unsigned served = 0;
     unsigned began =
         atomic_load_explicit(&server->pool.looks, memory_order_relaxed);
-    bool more = false;
     client->unread = TWS_BUFFER_EMPTY;
     tws_client_cork(worker, client, rest);
     if (opening) {
@@ -350,36 +384,28 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
         server->handlers.open(server->handlers.context, client);
         worker->drained = !leave_handler(worker, client);
     }
-    while (tws_client_next(worker, client, &event) == TWS_OK) {
-        dispatch(worker, client, &event);
-        if (!worker->driving) {
-            worker->drained = true;
-        }
-        if (worker->over) {
-            break; /* found by a handler that read on */
-        }
-        if (atomic_load_explicit(&client->congested, memory_order_relaxed)
-            && client->state == TWS_CLIENT_OPEN
-            && keep_rest(worker, client, &unread)) {
-            tws_client_pause(client, true);
-            break;
-        }
-        served++;
-        if (worker->driving && had_its_turn(&server->pool, began, served)
-            && keep_rest(worker, client, &unread)) {
-            more = tws_buffer_length(&client->unread) > 0;
-            break;
-        }
-    }
+    bool congested = serve_messages(worker, client, began, &served);
+    /* Only then is the rest kept back: handlers->sent() may read on, too. */
     uncork(worker, client);
+    while (!worker->over && !keep_rest(worker, client, &unread)) {
+        tws_client_cork(worker, client, worker->cursor);
+        congested = serve_messages(worker, client, began, &served);
+        uncork(worker, client);
+    }
     tws_buffer_release(&unread);
     if (worker->over) {
         conclude(worker, client);
+        return;
     }
-    else if (!worker->driving) {
+    if (congested && waits_for_room(client)) {
+        tws_client_pause(client, true);
+    }
+    if (!worker->driving) {
         tws_client_give_back(client);
     }
-    else if (more || (!client->paused && tws_pending(&client->transport))) {
+    else if (!client->paused
+             && (tws_buffer_length(&client->unread) > 0
+                 || tws_pending(&client->transport))) {
         tws_server_attend(server, client);
     }
 }

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rawpeer import CLOSE, PING, RawPeer, close_payload
+from rawpeer import CLOSE, PING, TEXT, RawPeer, close_payload, pack
 from servers import SOON, EchoServer
 
 import twspy
@@ -336,6 +336,47 @@ def test_client_outlives_its_server() -> None:
     del client, sock
     gc.collect()
     assert gone() is None
+
+
+class ReadingOn(twspy.Server):
+    """Asks for the next message when one of its own has left."""
+
+    def __init__(self) -> None:
+        super().__init__(('127.0.0.1', 0))
+        self.seen: list[str] = []
+        self.told: queue.Queue[str] = queue.Queue()
+
+    def note(self, message: Any) -> None:
+        self.seen.append(message.payload)
+        if message.payload == 'last':
+            self.told.put('')
+
+    def onmessage(self, client: Any, message: Any) -> None:
+        self.note(message)
+        if message.payload == '0':
+            client.send('reply')
+
+    def onsent(self, client: Any, message: Any) -> None:
+        self.note(client.recv(timeout=SOON))
+
+
+def test_recv_in_onsent_goes_on_where_a_turn_has_ended() -> None:
+    # More than are served in one turn, so that some are kept for the next.
+    sent = [*map(str, range(2000)), 'last']
+    with ReadingOn() as server, RawPeer.connect(server.address) as peer:
+        peer.send(b''.join(pack(TEXT, each.encode()) for each in sent))
+        server.told.get(timeout=SOON)
+        assert server.seen == sent
+
+
+def test_what_recv_in_onsent_leaves_is_served() -> None:
+    sent = ['0', '1', '2', '3', 'last']
+    with ReadingOn() as server, RawPeer.connect(server.address) as peer:
+        peer.send_frame(TEXT, b'0')
+        assert peer.read_frame().payload == b'reply'
+        peer.send(b''.join(pack(TEXT, each.encode()) for each in sent[1:]))
+        server.told.get(timeout=SOON)
+        assert server.seen == sent
 
 
 # broadcast()
