@@ -207,7 +207,7 @@ class Dialer(Generic[ConnectionT]):
         if hop.auth is not None:
             options['auth'] = hop.auth
         if connected is None:
-            options['family'] = _family(hop.uri)
+            options['family'] = socket.AF_UNSPEC
         sock = websocket(connected, **options)
         try:
             if hop.uri.secure:
@@ -339,10 +339,6 @@ def _fields(
     ):
         fields += (('User-Agent', user_agent),)
     return fields
-
-
-def _family(uri: URI) -> int:
-    return socket.AF_INET6 if ':' in uri.host else socket.AF_INET
 
 
 def _connect_unix(path: PathName, timeout: float | None) -> socket.socket:

@@ -5,11 +5,13 @@
 #include "python/destination.h"
 #include "python/errors.h"
 #include "python/head_objects.h"
+#include "python/tls_context_type.h"
 #include "loop/timers.h"
 #include "net/dialing.h"
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdio.h>
 
 /* --- the request --- */
 
@@ -68,21 +70,21 @@ publish(WebsocketObject *ws, struct tws_dialing *dialing)
     pthread_mutex_unlock(&ws->guard);
 }
 
-/* The context for a proxy that is reached by TLS: the platform's trust, the
- * proxy's own name. */
+/* The context for a proxy that is reached by TLS: what enable_ssl() takes
+ * without arguments. Borrowed from *owner, a new reference. */
 static int
-trust_platform(WebsocketObject *ws, struct tws_proxy *proxy)
+trust_platform(WebsocketObject *ws, struct tws_proxy *proxy, PyObject **owner)
 {
-    struct tws_tls_options options = {.role = TWS_CLIENT, .verify = true};
-    struct tws_error err;
-    enum tws_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = tws_tls_context_new(&options, NULL, &proxy->context, &err);
-    Py_END_ALLOW_THREADS
-    if (status != TWS_OK) {
-        (void)tws_raise(ws->state, &err);
+    PyObject *settings = PyObject_CallNoArgs(ws->state->SSLSettings);
+    if (settings == NULL) {
         return -1;
     }
+    *owner = tws_websocket_ssl_context(ws, settings, TWS_CLIENT);
+    Py_DECREF(settings);
+    if (*owner == NULL) {
+        return -1;
+    }
+    proxy->context = tws_tls_context_in(ws->state, *owner);
     return 0;
 }
 
@@ -92,6 +94,7 @@ struct way {
     struct tws_proxy proxy;
     char proxy_host[TWS_HOST_MAX + 1];
     bool by_proxy;
+    PyObject *context; /* strong; that proxy.context borrows from, or NULL */
     struct tws_reaching_options options;
 };
 
@@ -130,8 +133,28 @@ read_way(WebsocketObject *ws, PyObject *address, PyObject *proxy,
         return -1;
     }
     return way->by_proxy && way->proxy.kind == TWS_PROXY_HTTPS
-               ? trust_platform(ws, &way->proxy)
+               ? trust_platform(ws, &way->proxy, &way->context)
                : 0;
+}
+
+/* What the Host field and a certificate call the server. */
+static const char *
+name_of(const struct way *way)
+{
+    if (way->to.is_unix) {
+        return "localhost";
+    }
+    if (way->to.host[0] != '\0') {
+        return way->to.host;
+    }
+    switch (way->options.family) {
+    case AF_INET:
+        return "127.0.0.1";
+    case AF_INET6:
+        return "::1";
+    default:
+        return "localhost";
+    }
 }
 
 static int
@@ -141,23 +164,29 @@ begin_connect(WebsocketObject *ws, PyObject *address, PyObject *proxy,
     struct way way;
     struct tws_error err;
     char field[TWS_HOST_FIELD_MAX + 1] = "localhost";
+    char peer[TWS_HOST_MAX + 8];
     struct tws_dialing *dialing = NULL;
     int result = -1;
     if (read_way(ws, address, proxy, source, &way) < 0) {
-        return -1;
+        goto done;
     }
-    int family = way.options.family;
-    const char *name = way.to.host;
-    if (name[0] == '\0') {
-        name = family == AF_INET6    ? "::1"
-               : family == AF_UNSPEC ? "localhost"
-                                     : "127.0.0.1";
-    }
+    const char *name = name_of(&way);
+    (void)snprintf(peer, sizeof(peer), "%s:%u", name, (unsigned)way.to.port);
     if (!way.to.is_unix) {
-        (void)tws_dialing_host_field(name, way.to.port, false, field);
+        (void)tws_dialing_host_field(name, way.to.port, ws->ssl != NULL,
+                                     field);
     }
     dialing = make_dialing(ws, field, strlen(field));
-    if (dialing == NULL) {
+    if (dialing == NULL
+        || tws_websocket_prepare_tls(ws, dialing, name,
+                                     way.to.is_unix ? NULL : peer)
+               < 0) {
+        goto done;
+    }
+    if (ws->bridge_to != NULL && way.proxy.context != NULL) {
+        PyErr_SetString(PyExc_ValueError,
+                        "an ssl.SSLContext does not work through an https "
+                        "proxy: give enable_ssl() arguments instead");
         goto done;
     }
     if (way.to.is_unix) {
@@ -168,13 +197,14 @@ begin_connect(WebsocketObject *ws, PyObject *address, PyObject *proxy,
                                  &way.options, &err)
              != TWS_OK) {
         raise_unfit(ws, &err);
-        tws_dialing_free(dialing);
         goto done;
     }
     publish(ws, dialing);
+    dialing = NULL;
     result = 0;
 done:
-    tws_tls_context_release(way.proxy.context);
+    tws_dialing_free(dialing);
+    Py_XDECREF(way.context);
     return result;
 }
 
@@ -237,6 +267,12 @@ raise_numbered(PyObject *type, int number, PyObject *text)
 static int
 raise_failed(WebsocketObject *ws, struct tws_error *err)
 {
+    if (tws_websocket_is_closing(ws)) {
+        return tws_handshake_raise_closed(); /* it failed for that */
+    }
+    if (tws_websocket_raise_bridge(ws, false) < 0) {
+        return -1;
+    }
     int gai_error = tws_dialing_gai_error(ws->dialing);
     char stage[TWS_DIALING_STAGE];
     tws_dialing_stage(ws->dialing, stage);
@@ -293,8 +329,10 @@ await(WebsocketObject *ws, const struct tws_deadline *deadline)
     if (refused) {
         return raise_refused(ws, &refusal);
     }
-    tws_dialing_stage(ws->dialing, stage);
-    PyErr_Format(PyExc_TimeoutError, "%s timed out", stage);
+    if (tws_websocket_raise_bridge(ws, true) == 0) {
+        tws_dialing_stage(ws->dialing, stage);
+        PyErr_Format(PyExc_TimeoutError, "%s timed out", stage);
+    }
     return -1;
 }
 
@@ -314,7 +352,7 @@ dial_step(WebsocketObject *ws, const struct tws_deadline *deadline,
     case TWS_DIALING_REACHED:
         return tws_websocket_dress(ws, tws_dialing_fd(ws->dialing));
     case TWS_DIALING_STREAM:
-        return 0;
+        return tws_websocket_bridge(ws);
     case TWS_DIALING_CONNECTED:
         return finish(ws) < 0 ? -1 : 1;
     case TWS_DIALING_REFUSED:
@@ -358,6 +396,19 @@ dial(WebsocketObject *ws, struct tws_deadline *deadline)
 
 /* --- methods --- */
 
+/* The host of a Host field: without the port, and the brackets of an IPv6
+ * address. */
+static void
+read_name(const char *field, char name[TWS_HOST_MAX + 1])
+{
+    bool bracketed = field[0] == '[';
+    if (bracketed) {
+        field++;
+    }
+    int length = (int)strcspn(field, bracketed ? "]" : ":");
+    (void)snprintf(name, TWS_HOST_MAX + 1, "%.*s", length, field);
+}
+
 int
 tws_handshake_as_client(WebsocketObject *ws, PyObject *host,
                         struct tws_span initial)
@@ -389,11 +440,18 @@ tws_handshake_as_client(WebsocketObject *ws, PyObject *host,
     const char *text =
         field == NULL ? NULL : PyUnicode_AsUTF8AndSize(field, &length);
     struct tws_dialing *dialing =
-        text == NULL ? NULL : make_dialing(ws, text, (size_t)length);
+        text == NULL || tws_handshake_check_initial(ws, initial) < 0
+            ? NULL
+            : make_dialing(ws, text, (size_t)length);
+    char name[TWS_HOST_MAX + 1];
     if (dialing != NULL) {
         struct tws_error err;
-        if (tws_dialing_connected(dialing, &ws->transport, initial, &err)
-            == TWS_OK) {
+        read_name(text, name);
+        if (tws_websocket_prepare_tls(ws, dialing, name, NULL) < 0) {
+            tws_dialing_free(dialing);
+        }
+        else if (tws_dialing_connected(dialing, &ws->transport, initial, &err)
+                 == TWS_OK) {
             publish(ws, dialing);
             result = dial(ws, &deadline);
         }

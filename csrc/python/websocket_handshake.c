@@ -154,8 +154,8 @@ tws_handshake_hurry(WebsocketObject *ws, struct tws_deadline *deadline)
     }
 }
 
-static int
-raise_closed(void)
+int
+tws_handshake_raise_closed(void)
 {
     errno = EBADF;
     PyErr_SetFromErrno(PyExc_OSError);
@@ -169,7 +169,8 @@ tws_handshake_wait(WebsocketObject *ws, struct tws_wait *waits, size_t count,
 {
     struct tws_deadline slice = *deadline;
     if (tws_websocket_is_closing(ws)) {
-        return raise_closed(); /* before anybody could be woken */
+        return tws_handshake_raise_closed(); /* before anybody could be woken
+                                              */
     }
     if (deadline->immediate) {
         if (tws_clock_now() >= ws->open_deadline) {
@@ -184,7 +185,7 @@ tws_handshake_wait(WebsocketObject *ws, struct tws_wait *waits, size_t count,
     }
     int result = tws_wait_any_quietly(waits, count, &slice);
     if (result >= 0 && tws_websocket_is_closing(ws)) {
-        return raise_closed();
+        return tws_handshake_raise_closed();
     }
     return result == 0 && slice.at < deadline->at ? 1 : result;
 }
@@ -343,7 +344,7 @@ as_server(WebsocketObject *ws, struct tws_span initial)
     struct tws_deadline deadline = tws_handshake_deadline(ws, begins);
     if (begins
         && (tws_handshake_check_initial(ws, initial) < 0
-            || tws_websocket_start_tls(ws, TWS_SERVER, NULL) < 0
+            || tws_websocket_start_tls(ws) < 0
             || begin_answering(ws, initial) < 0)) {
         return -1;
     }

@@ -19,6 +19,9 @@ int tws_handshake_raise(WebsocketObject *ws, const struct tws_error *err,
                         const struct tws_http_head *head,
                         struct tws_span body);
 
+/* OSError: close() was called meanwhile. Always -1. */
+int tws_handshake_raise_closed(void);
+
 /* The deadline of a call that does or goes on with a handshake, bounded by
  * open_timeout, which runs from where it `begins`. */
 struct tws_deadline tws_handshake_deadline(WebsocketObject *ws, bool begins);

@@ -314,9 +314,16 @@ tws_websocket_open_socket(WebsocketObject *ws, int family, int proto)
 int
 tws_websocket_dress(WebsocketObject *ws, int fd)
 {
-    /* -1: Python asks the descriptor itself. */
-    PyObject *sock =
-        PyObject_CallFunction(ws->state->socket, "iiii", -1, -1, -1, fd);
+    struct tws_error err;
+    PyObject *sock = NULL;
+    if (tws_socket_prepare(fd, &err) != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+    }
+    else {
+        /* -1: Python asks the descriptor itself. */
+        sock =
+            PyObject_CallFunction(ws->state->socket, "iiii", -1, -1, -1, fd);
+    }
     if (sock == NULL) {
         close(fd);
         return -1;

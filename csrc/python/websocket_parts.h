@@ -139,11 +139,21 @@ PyObject *tws_websocket_ssl_context(const WebsocketObject *ws, PyObject *ssl,
  * -1 with an exception. */
 int tws_websocket_server_hostname(const WebsocketObject *ws, char *host,
                                   size_t size);
-/* Encrypts a connected websocket for the handshake that follows, where
- * enable_ssl() was called. `host` as in tws_tls_start(), of a client. -1 with
- * an exception. */
-int tws_websocket_start_tls(WebsocketObject *ws, enum tws_role role,
-                            const char *host);
+/* Encrypts a connected websocket for handshake(server=True), where
+ * enable_ssl() was called. -1 with an exception. */
+int tws_websocket_start_tls(WebsocketObject *ws);
+/* Of a client, where enable_ssl() was called: has a dialing that has not begun
+ * encrypt what it will reach, or, with an ssl.SSLContext, sets ws->bridge_to.
+ * `host` is who the certificate must be for, unless the settings say another
+ * name; `peer` as in tws_tls_start(). -1 with an exception. */
+int tws_websocket_prepare_tls(WebsocketObject *ws, struct tws_dialing *dialing,
+                              const char *host, const char *peer);
+/* ws->dialing has a stream: puts a bridge over it, where ws->bridge_to says
+ * so. -1 with an exception. */
+int tws_websocket_bridge(WebsocketObject *ws);
+/* A handshake that went over a bridge has failed. -1 with the exception where
+ * it was that of TLS, else 0. */
+int tws_websocket_raise_bridge(WebsocketObject *ws, bool timed_out);
 
 PyObject *tws_websocket_secure_get(PyObject *self, void *closure);
 PyObject *tws_websocket_cipher_get(PyObject *self, void *closure);

@@ -331,7 +331,15 @@ tws_websocket_kind_get(PyObject *self, void *closure)
     PyObject *sock = Py_XNewRef(ws->socket);
     pthread_mutex_unlock(&ws->guard);
     if (bare) {
+        Py_XDECREF(sock);
         return bare_kind(ws, name);
+    }
+    if (ws->bridge != NULL && strcmp(name, "family") == 0
+        && tws_bridge_names(ws->bridge)->own.length > 0) {
+        /* Not that of the end that the bridge has given us. */
+        Py_XDECREF(sock);
+        return PyLong_FromLong(
+            tws_bridge_names(ws->bridge)->own.storage.ss_family);
     }
     if (sock != NULL) {
         PyObject *value = PyObject_GetAttrString(sock, name);

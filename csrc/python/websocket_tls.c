@@ -5,7 +5,9 @@
 #include "python/served.h"
 #include "python/tls_bridge.h"
 #include "python/tls_context_type.h"
+#include "net/dialing.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 const char tws_websocket_enable_ssl_doc[] = PyDoc_STR(
@@ -42,9 +44,11 @@ tws_websocket_enable_ssl_method(PyObject *self, PyObject *args,
                                 PyObject *kwargs)
 {
     WebsocketObject *ws = tws_websocket_of(self);
-    if (tws_websocket_check(
-            ws, TWS_PHASES(TWS_PHASE_FRESH) | TWS_PHASES(TWS_PHASE_LISTENING),
-            "enable_ssl()")
+    if (tws_websocket_check(ws,
+                            TWS_PHASES(TWS_PHASE_BARE)
+                                | TWS_PHASES(TWS_PHASE_FRESH)
+                                | TWS_PHASES(TWS_PHASE_LISTENING),
+                            "enable_ssl()")
         < 0) {
         return NULL;
     }
@@ -111,7 +115,8 @@ tws_websocket_server_hostname(const WebsocketObject *ws, char *host,
 
 /* --- the beginning --- */
 
-/* The socket object gives its descriptor away and gets another one. */
+/* The socket object gives its descriptor away and gets another one; meanwhile
+ * close() finds a websocket that has none yet. */
 static int
 begin_bridge(WebsocketObject *ws, PyObject *context, enum tws_role role,
              const char *host)
@@ -123,16 +128,20 @@ begin_bridge(WebsocketObject *ws, PyObject *context, enum tws_role role,
     if (fd < 0) {
         return -1;
     }
-    uint64_t timeout = ws->timeout;
     int inner = (int)fd;
-    Py_CLEAR(ws->socket);
+    pthread_mutex_lock(&ws->guard);
+    PyObject *emptied = ws->socket;
+    ws->socket = NULL;
     ws->transport.fd = -1;
-    ws->bridge = tws_bridge_start(ws->state, context, &inner, role, host,
-                                  ws->options->open_timeout);
-    if (ws->bridge != NULL
-        && tws_websocket_adopt(ws, inner, AF_UNIX, SOCK_STREAM, 0) == 0) {
-        ws->timeout = timeout;
-        result = 0;
+    ws->bare = true;
+    pthread_mutex_unlock(&ws->guard);
+    Py_DECREF(emptied);
+    /* A client's deadline is kept by who waits for the answer. */
+    ws->bridge = tws_bridge_start(
+        ws->state, context, &inner, role, host,
+        role == TWS_SERVER ? ws->options->open_timeout : UINT64_MAX);
+    if (ws->bridge != NULL) {
+        result = tws_websocket_dress(ws, inner);
     }
     if (result < 0) {
         tws_websocket_close(ws); /* what it had is given away */
@@ -141,23 +150,22 @@ begin_bridge(WebsocketObject *ws, PyObject *context, enum tws_role role,
 }
 
 int
-tws_websocket_start_tls(WebsocketObject *ws, enum tws_role role,
-                        const char *host)
+tws_websocket_start_tls(WebsocketObject *ws)
 {
     struct tws_error err;
     int result = 0;
     if (ws->ssl == NULL) {
         return 0;
     }
-    PyObject *context = tws_websocket_ssl_context(ws, ws->ssl, role);
+    PyObject *context = tws_websocket_ssl_context(ws, ws->ssl, TWS_SERVER);
     if (context == NULL) {
         return -1;
     }
     struct tws_tls_context *native = tws_tls_context_in(ws->state, context);
     if (native == NULL) {
-        result = begin_bridge(ws, context, role, host);
+        result = begin_bridge(ws, context, TWS_SERVER, NULL);
     }
-    else if (tws_tls_start(&ws->transport, native, host, NULL, &err)
+    else if (tws_tls_start(&ws->transport, native, NULL, NULL, &err)
              != TWS_OK) {
         (void)tws_raise(ws->state, &err);
         result = -1;
@@ -166,7 +174,112 @@ tws_websocket_start_tls(WebsocketObject *ws, enum tws_role role,
     return result;
 }
 
+/* --- of a client --- */
+
+int
+tws_websocket_prepare_tls(WebsocketObject *ws, struct tws_dialing *dialing,
+                          const char *host, const char *peer)
+{
+    char name[TWS_HOST_MAX + 1];
+    struct tws_error err;
+    int result = -1;
+    if (ws->ssl == NULL) {
+        return 0;
+    }
+    (void)snprintf(name, sizeof(name), "%s", host);
+    if (tws_websocket_server_hostname(ws, name, sizeof(name)) < 0) {
+        return -1;
+    }
+    PyObject *context = tws_websocket_ssl_context(ws, ws->ssl, TWS_CLIENT);
+    if (context == NULL) {
+        return -1;
+    }
+    struct tws_tls_context *native = tws_tls_context_in(ws->state, context);
+    if (native == NULL) {
+        Py_XSETREF(ws->bridge_to, PyUnicode_FromString(name));
+        result = ws->bridge_to == NULL ? -1 : 0;
+    }
+    else if (tws_dialing_secure(dialing, native, name, peer, &err) != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+    }
+    else {
+        result = 0;
+    }
+    Py_DECREF(context);
+    return result;
+}
+
+int
+tws_websocket_bridge(WebsocketObject *ws)
+{
+    if (ws->bridge_to == NULL) {
+        return 0;
+    }
+    const char *host = PyUnicode_AsUTF8(ws->bridge_to);
+    PyObject *context =
+        host == NULL ? NULL
+                     : tws_websocket_ssl_context(ws, ws->ssl, TWS_CLIENT);
+    if (context == NULL) {
+        return -1;
+    }
+    int result = begin_bridge(ws, context, TWS_CLIENT, host);
+    Py_DECREF(context);
+    if (result == 0) {
+        tws_dialing_replace(ws->dialing, ws->transport.fd);
+    }
+    return result;
+}
+
+int
+tws_websocket_raise_bridge(WebsocketObject *ws, bool timed_out)
+{
+    PyObject *why = NULL;
+    PyObject *text = NULL;
+    int result = 0;
+    if (ws->bridge == NULL || ws->bridge_to == NULL) {
+        return 0;
+    }
+    PyObject *done = tws_bridge_get(ws->bridge, "handshake_done");
+    if (done == Py_True) {
+        goto done;
+    }
+    result = -1;
+    why = done == NULL ? NULL : tws_bridge_get(ws->bridge, "error");
+    if (why == NULL) {
+        goto done;
+    }
+    if (timed_out) {
+        PyErr_Format(PyExc_TimeoutError, "TLS handshake with %U timed out",
+                     ws->bridge_to);
+        goto done;
+    }
+    text = PyUnicode_FromFormat("TLS handshake with %U failed: %S",
+                                ws->bridge_to, why);
+    PyObject *error =
+        text == NULL ? NULL : PyObject_CallOneArg(ws->state->SSLError, text);
+    if (error != NULL) {
+        if (PyExceptionInstance_Check(why)) {
+            PyException_SetCause(error, Py_NewRef(why)); /* steals */
+        }
+        PyErr_SetRaisedException(error);
+    }
+done:
+    Py_XDECREF(done);
+    Py_XDECREF(why);
+    Py_XDECREF(text);
+    return result;
+}
+
 /* --- what a connection tells --- */
+
+/* The encryption on the way to the peer; NULL where there is none. A client
+ * without enable_ssl() may have one with its proxy, which is another thing. */
+static struct tws_tls *
+tls_of(const WebsocketObject *ws)
+{
+    return ws->role == TWS_CLIENT && ws->ssl == NULL ? NULL
+                                                     : ws->transport.tls;
+}
 
 /* False: it is not encrypted, or closed. */
 static bool
@@ -180,8 +293,8 @@ read_info(WebsocketObject *ws, struct tws_tls_info *info)
         PyErr_Clear();
         return false;
     }
-    if (ws->transport.tls != NULL) {
-        tws_tls_read_info(ws->transport.tls, info);
+    if (tls_of(ws) != NULL) {
+        tws_tls_read_info(tls_of(ws), info);
         found = true;
     }
     tws_websocket_leave(ws);
@@ -251,9 +364,8 @@ peer_der(WebsocketObject *ws)
         status = tws_served_peer_certificate(ws, &der, &length, &err);
     }
     else if (ws->phase == TWS_PHASE_OPEN && tws_websocket_enter(ws) == 0) {
-        if (ws->transport.tls != NULL) {
-            status = tws_tls_peer_certificate(ws->transport.tls, &der, &length,
-                                              &err);
+        if (tls_of(ws) != NULL) {
+            status = tws_tls_peer_certificate(tls_of(ws), &der, &length, &err);
         }
         tws_websocket_leave(ws);
     }

@@ -115,6 +115,7 @@ websocket_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(ws->client);
     Py_VISIT(ws->ssl);
     Py_VISIT(ws->bridge);
+    Py_VISIT(ws->bridge_to);
     Py_VISIT(ws->bridges);
     Py_VISIT(ws->dict);
     return 0;
@@ -137,6 +138,7 @@ websocket_clear(PyObject *self)
     Py_CLEAR(ws->client);
     Py_CLEAR(ws->ssl);
     Py_CLEAR(ws->bridge);
+    Py_CLEAR(ws->bridge_to);
     Py_CLEAR(ws->bridges);
     Py_CLEAR(ws->dict);
     return 0;
@@ -335,7 +337,9 @@ extensions_get(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
     }
 
 static PyGetSetDef websocket_getset[] = {
-    KIND(family, "The address family, such as socket.AF_INET."),
+    KIND(family,
+         "The address family, such as socket.AF_INET; AF_UNSPEC where "
+         "connect() is to find out."),
     KIND(type, "The socket type: socket.SOCK_STREAM."),
     KIND(proto, "The protocol number."),
     {"timeout", timeout_get, NULL,
@@ -499,7 +503,8 @@ PyDoc_STRVAR(
     "                 connect, as 'https://example.com', or 'same-origin';\n"
     "                 () lets any connect\n"
     "locations        of a listener: the paths it serves; () is any\n"
-    "family, proto    as in socket.socket(), where sock is None\n"
+    "family, proto    as in socket.socket(), where sock is None; of a client\n"
+    "                 also AF_UNSPEC: connect() finds out which fits\n"
     "headers          further header fields of the handshake's message: a\n"
     "                 mapping or (name, value) pairs\n"
     "max_size         bytes that a received frame may have; None: no limit\n"

@@ -100,11 +100,13 @@ typedef struct {
                                       * taken away under `guard` */
     struct tws_answering *answering; /* owned; a handshake(server=True) */
     uint64_t open_deadline;          /* of those two */
-    PyObject *client;  /* strong; the Connection of a served one, or NULL */
-    PyObject *ssl;     /* strong; SSLSettings of enable_ssl(), or NULL */
-    PyObject *bridge;  /* strong; the TLS of an ssl.SSLContext, or NULL */
-    PyObject *bridges; /* strong; of a listener with such: dict of those of
-                        * half-open peers by descriptor */
+    PyObject *client;    /* strong; the Connection of a served one, or NULL */
+    PyObject *ssl;       /* strong; SSLSettings of enable_ssl(), or NULL */
+    PyObject *bridge;    /* strong; the TLS of an ssl.SSLContext, or NULL */
+    PyObject *bridge_to; /* strong; str, of a client with such: who the
+                          * certificate must be for */
+    PyObject *bridges;   /* strong; of a listener with such: dict of those of
+                          * half-open peers by descriptor */
     PyObject *dict;
     PyObject *weakrefs;
 } WebsocketObject;
