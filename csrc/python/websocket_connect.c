@@ -13,6 +13,10 @@
 #include <netdb.h>
 #include <stdio.h>
 
+/* The server wants to know who asks, and can be told: a result beside those
+ * of a step. */
+enum { CHALLENGED = 2 };
+
 /* --- the request --- */
 
 /* What was asked for can't be written down. */
@@ -28,6 +32,39 @@ raise_unfit(WebsocketObject *ws, const struct tws_error *err)
     }
 }
 
+/* The program's header fields, and what answers a challenge. -1 with
+ * MemoryError. */
+static int
+add_fields(WebsocketObject *ws, struct tws_handshake_offer *offer)
+{
+    const struct tws_options *options = ws->options;
+    struct tws_buffer *answer = &ws->challenge.answer;
+    size_t count = options->field_count;
+    offer->fields = options->field_spans;
+    offer->field_count = count;
+    if (tws_buffer_length(answer) == 0) {
+        return 0;
+    }
+    struct tws_http_field *fields = PyMem_Calloc(count + 1, sizeof(fields[0]));
+    if (fields == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (count > 0) {
+        memcpy(fields, options->field_spans, count * sizeof(fields[0]));
+    }
+    fields[count] = (struct tws_http_field){
+        .name = TWS_SPAN("Authorization"),
+        .value = {.data = (const char *)tws_buffer_data(answer),
+                  .length = tws_buffer_length(answer)},
+    };
+    PyMem_Free(ws->fields_asked);
+    ws->fields_asked = fields;
+    offer->fields = fields;
+    offer->field_count = count + 1;
+    return 0;
+}
+
 /* NULL with an exception. */
 static struct tws_dialing *
 make_dialing(WebsocketObject *ws, const char *host, size_t length)
@@ -40,9 +77,10 @@ make_dialing(WebsocketObject *ws, const char *host, size_t length)
         .host = {.data = host, .length = length},
         .protocols = options->protocol_spans,
         .protocol_count = options->policy.protocol_count,
-        .fields = options->field_spans,
-        .field_count = options->field_count,
     };
+    if (add_fields(ws, &offer) < 0) {
+        return NULL;
+    }
     offer.target.data = PyUnicode_AsUTF8AndSize(options->location, &size);
     if (offer.target.data == NULL) {
         return NULL;
@@ -240,13 +278,23 @@ finish(WebsocketObject *ws)
     return 0;
 }
 
+/* CHALLENGED, or -1 with an exception. */
 static int
-raise_refused(WebsocketObject *ws, const struct tws_error *refusal)
+refused(WebsocketObject *ws, const struct tws_error *refusal)
 {
     struct tws_http_head head;
     struct tws_error err;
     if (tws_dialing_answer(ws->dialing, &head, &err) != TWS_OK) {
         return tws_handshake_raise(ws, refusal, NULL, TWS_SPAN(""));
+    }
+    /* Not one of the proxy's. */
+    if (ws->may_ask_again
+        && tws_dialing_state(ws->dialing) == TWS_DIALING_REFUSING) {
+        int answered =
+            tws_challenge_take(&ws->challenge, ws->options, &head, ws->state);
+        if (answered != 0) {
+            return answered < 0 ? -1 : CHALLENGED;
+        }
     }
     return tws_handshake_raise(ws, refusal, &head,
                                tws_dialing_body(ws->dialing));
@@ -299,7 +347,7 @@ raise_failed(WebsocketObject *ws, struct tws_error *err)
 
 /* --- the steps --- */
 
-/* Waits for what the dialing waits for. 0: go on; -1 with an exception. */
+/* Waits for what the dialing waits for. As dial_step(), but never 1. */
 static int
 await(WebsocketObject *ws, const struct tws_deadline *deadline)
 {
@@ -315,8 +363,8 @@ await(WebsocketObject *ws, const struct tws_deadline *deadline)
         patience =
             (struct tws_deadline){.at = ws->open_deadline, .immediate = false};
     }
-    bool refused = tws_dialing_refusal(ws->dialing, &refusal);
-    if (refused) {
+    bool is_refused = tws_dialing_refusal(ws->dialing, &refusal);
+    if (is_refused) {
         tws_handshake_hurry(ws, &patience);
     }
     size_t count = tws_dialing_wait(ws->dialing, waits, &until);
@@ -326,8 +374,8 @@ await(WebsocketObject *ws, const struct tws_deadline *deadline)
     if (result != 0) {
         return result < 0 ? -1 : 0;
     }
-    if (refused) {
-        return raise_refused(ws, &refusal);
+    if (is_refused) {
+        return refused(ws, &refusal);
     }
     if (tws_websocket_raise_bridge(ws, true) == 0) {
         tws_dialing_stage(ws->dialing, stage);
@@ -336,7 +384,7 @@ await(WebsocketObject *ws, const struct tws_deadline *deadline)
     return -1;
 }
 
-/* 1: connected; 0: go on; -1 with an exception. */
+/* 1: connected; 0: go on; CHALLENGED; -1 with an exception. */
 static int
 dial_step(WebsocketObject *ws, const struct tws_deadline *deadline,
           bool *retryable)
@@ -356,7 +404,7 @@ dial_step(WebsocketObject *ws, const struct tws_deadline *deadline,
     case TWS_DIALING_CONNECTED:
         return finish(ws) < 0 ? -1 : 1;
     case TWS_DIALING_REFUSED:
-        return raise_refused(ws, &err);
+        return refused(ws, &err);
     case TWS_DIALING_FAILED:
         *retryable = tws_dialing_state(ws->dialing) <= TWS_DIALING_CONNECTING;
         return raise_failed(ws, &err);
@@ -366,7 +414,8 @@ dial_step(WebsocketObject *ws, const struct tws_deadline *deadline,
     return await(ws, deadline);
 }
 
-/* Goes on with ws->dialing. */
+/* Goes on with ws->dialing. 0: connected; CHALLENGED; -1 with an exception.
+ */
 static int
 dial(WebsocketObject *ws, struct tws_deadline *deadline)
 {
@@ -378,7 +427,7 @@ dial(WebsocketObject *ws, struct tws_deadline *deadline)
     }
     if (result > 0) {
         tws_handshake_forget(ws);
-        return 0;
+        return result == CHALLENGED ? CHALLENGED : 0;
     }
     if (deadline->immediate && !tws_websocket_is_closing(ws)
         && PyErr_ExceptionMatches(PyExc_BlockingIOError)) {
@@ -415,6 +464,7 @@ tws_handshake_as_client(WebsocketObject *ws, PyObject *host,
 {
     bool begins = ws->dialing == NULL;
     struct tws_deadline deadline = tws_handshake_deadline(ws, begins);
+    ws->may_ask_again = false; /* the connection is the program's */
     PyObject *field = NULL;
     int result = -1;
     if (!begins) {
@@ -501,10 +551,28 @@ connect_to(WebsocketObject *ws, PyObject *address, PyObject *proxy,
         }
         PyErr_Clear();
     }
-    if (begins && begin_connect(ws, address, proxy, source) < 0) {
-        return -1;
+    if (begins) {
+        tws_challenge_release(&ws->challenge);
+        ws->may_ask_again = true;
     }
-    return dial(ws, &deadline);
+    for (;;) {
+        struct tws_deadline patience = deadline;
+        uint64_t open_deadline = ws->open_deadline;
+        if (begins && begin_connect(ws, address, proxy, source) < 0) {
+            return -1;
+        }
+        int result = dial(ws, &patience);
+        if (result != CHALLENGED) {
+            return result;
+        }
+        /* Over a new connection: few servers keep one that they refused. */
+        if (tws_websocket_start_over(ws) < 0) {
+            tws_websocket_close(ws);
+            return -1;
+        }
+        ws->open_deadline = open_deadline; /* the refusal had less */
+        begins = true;
+    }
 }
 
 PyObject *

@@ -25,6 +25,8 @@ tws_handshake_forget(WebsocketObject *ws)
     ws->dialing = NULL;
     pthread_mutex_unlock(&ws->guard);
     tws_dialing_free(dialing);
+    PyMem_Free(ws->fields_asked);
+    ws->fields_asked = NULL;
     if (ws->answering != NULL) {
         tws_opening_release(&ws->answering->opening);
         PyMem_Free(ws->answering);

@@ -108,6 +108,7 @@ release_descriptor(WebsocketObject *ws)
     tws_acceptor_free(ws->acceptor);
     ws->acceptor = NULL;
     tws_handshake_forget(ws);
+    tws_challenge_release(&ws->challenge);
     tws_buffer_release(&ws->in);
     tws_buffer_release(&ws->partial);
     tws_buffer_release(&ws->out);
@@ -291,10 +292,64 @@ stay_bare(WebsocketObject *ws, int proto)
         return -1;
     }
     Py_DECREF(seconds);
-    ws->bare = true;
+    ws->bare = ws->any_family = true;
     ws->ip_protocol = proto;
     ws->phase = TWS_PHASE_BARE;
     return 0;
+}
+
+/* A new socket under the number of the old one, whose connection ends. */
+static int
+renew_descriptor(WebsocketObject *ws)
+{
+    int fd = ws->transport.fd;
+    int family = AF_INET;
+    int proto = 0;
+    int result = -1;
+    socklen_t size = sizeof(int);
+    (void)getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
+    (void)getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &size);
+    int fresh =
+        socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, proto);
+    struct tws_error err;
+    if (fresh < 0 || dup3(fresh, fd, O_CLOEXEC) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    else if (tws_socket_prepare(fd, &err) != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+    }
+    else {
+        result = 0;
+    }
+    if (fresh >= 0) {
+        close(fresh);
+    }
+    return result;
+}
+
+/* As it was before it had one. */
+static int
+undress(WebsocketObject *ws)
+{
+    pthread_mutex_lock(&ws->guard);
+    PyObject *sock = ws->socket;
+    ws->socket = NULL;
+    ws->transport = (struct tws_transport){.fd = -1};
+    ws->bare = true;
+    pthread_mutex_unlock(&ws->guard);
+    Py_CLEAR(ws->bridge);
+    PyObject *result = PyObject_CallMethod(sock, "close", NULL);
+    Py_DECREF(sock);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+tws_websocket_start_over(WebsocketObject *ws)
+{
+    /* With an ssl.SSLContext the descriptor is the bridge's. */
+    return ws->any_family || ws->bridge != NULL ? undress(ws)
+                                                : renew_descriptor(ws);
 }
 
 int

@@ -55,6 +55,11 @@ int tws_websocket_open_socket(WebsocketObject *ws, int family, int proto);
  * found; timeout and phase stay. */
 int tws_websocket_dress(WebsocketObject *ws, int fd);
 
+/* Ends the connection of a connect() and makes the websocket fit for
+ * another; the socket's options are those of a new one. -1 with an
+ * exception. */
+int tws_websocket_start_over(WebsocketObject *ws);
+
 /* The handshake is done: `rest` is what came behind it (copied). -1 with
  * MemoryError. */
 int tws_websocket_begin(WebsocketObject *ws, enum tws_role role,

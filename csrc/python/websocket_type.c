@@ -77,7 +77,8 @@ websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
                         "the websocket is initialised already");
         return -1;
     }
-    if (given.auth != NULL && given.auth != Py_None) {
+    if (given.auth != NULL
+        && PyObject_TypeCheck(given.auth, ws->state->auth_type)) {
         PyErr_SetString(PyExc_TypeError,
                         "auth of a websocket is not supported by this version "
                         "of twspy: leave it None");
@@ -180,6 +181,7 @@ websocket_dealloc(PyObject *self)
         PyObject_ClearWeakRefs(self);
     }
     tws_handshake_forget(ws);
+    tws_challenge_release(&ws->challenge);
     tws_acceptor_free(ws->acceptor);
     tws_buffer_release(&ws->in);
     tws_buffer_release(&ws->partial);
@@ -337,9 +339,8 @@ extensions_get(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
     }
 
 static PyGetSetDef websocket_getset[] = {
-    KIND(family,
-         "The address family, such as socket.AF_INET; AF_UNSPEC where "
-         "connect() is to find out."),
+    KIND(family, "The address family, such as socket.AF_INET; AF_UNSPEC where "
+                 "connect() is to find out."),
     KIND(type, "The socket type: socket.SOCK_STREAM."),
     KIND(proto, "The protocol number."),
     {"timeout", timeout_get, NULL,

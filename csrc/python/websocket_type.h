@@ -9,6 +9,7 @@
 #define TWS_PYTHON_WEBSOCKET_TYPE_H
 
 #include "python/blocking.h"
+#include "python/challenge.h"
 #include "python/options.h"
 
 #include "net/socket.h"
@@ -46,6 +47,8 @@ typedef struct {
     uint8_t role;     /* enum tws_role; from the handshake on */
     bool own_v6only;  /* the program has set IPV6_V6ONLY itself */
     int ip_protocol;  /* for socket(2), while `bare` */
+    struct tws_challenge challenge;      /* of a connect() under way */
+    struct tws_http_field *fields_asked; /* owned; of its request, or NULL */
 
     /* Reading: belongs to the thread that set `reading`. */
     atomic_bool reading;
@@ -79,6 +82,8 @@ typedef struct {
                                 * thread that is writing */
     bool close_queued;         /* a Close frame is among them, or was */
     bool bare;                 /* there is no descriptor yet */
+    bool any_family;           /* it was made so: connect() finds one */
+    bool may_ask_again;        /* connect() has made the connection itself */
     unsigned users;            /* calls that use the descriptor now */
     bool closing;              /* the last of them closes it */
     struct tws_ahead *ahead;   /* borrowed; of the Connection, or NULL */

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from certificates import Certificates, Identity
 from proxies import HttpProxy, SocksProxy
-from rawends import in_thread
+from rawends import answer, in_thread, read_request
+from rawpeer import RawPeer
 from rawservers import redirect, say, serving
 from servers import SOON, EchoServer
 from websockets.sync.server import ServerConnection, serve
 
 import twspy
+from twspy import _tls
 
 Options = Callable[..., dict[str, Any]]
 
@@ -190,7 +192,8 @@ def test_client_certificates(tls: Options, certificates: Certificates) -> None:
         with twspy.connect(url, **tls(certificates.client)) as connection:
             connection.send('x')
             assert connection.recv(timeout=SOON).payload == 'x'
-        with pytest.raises((twspy.SSLError, twspy.HandshakeError)):
+        # A reset may overtake the alert, as the server leaves our request.
+        with pytest.raises((twspy.SSLError, ConnectionError)):
             twspy.connect(url, **tls())
 
 
@@ -232,16 +235,24 @@ def test_a_silent_server_costs_open_timeout(tls: Options) -> None:
 def test_never_from_wss_to_ws(
     tls: Options, certificates: Certificates
 ) -> None:
-    with serving(say(b'')) as plain:
+    context = certificates.server_context()
+    with (
+        serving(say(b'')) as plain,
+        socket.create_server(('127.0.0.1', 0)) as listener,
+    ):
 
-        class Redirecting(EchoServer):
-            def onhandshake(self, client: Any, request: Any) -> Any:
-                return twspy.Response(302, [('Location', plain.url + '/')])
+        def accept() -> None:
+            sock, _ = listener.accept()
+            with context.wrap_socket(sock, server_side=True) as served:
+                served.recv(4096)
+                served.sendall(redirect(plain.url + '/'))
 
-        args = {'certfile': certificates.server.combined}
-        with Redirecting(ssl_args=args) as server:
-            with pytest.raises(twspy.HandshakeError, match='wss'):
-                twspy.connect(f'wss://localhost:{server.address[1]}/', **tls())
+        join = in_thread(accept)
+        with pytest.raises(twspy.HandshakeError, match='wss'):
+            twspy.connect(
+                f'wss://localhost:{listener.getsockname()[1]}/', **tls()
+            )
+        join()
         assert plain.requests == []
 
 
@@ -298,22 +309,22 @@ def test_the_end_is_a_proper_one(
             with context.wrap_socket(
                 sock, server_side=True, suppress_ragged_eofs=False
             ) as served:
-                return served.recv(100) + served.recv(100)
+                peer = RawPeer(served)
+                _first, head = read_request(peer)
+                peer.send(answer(head))
+                return served.recv(100)
 
         join = in_thread(accept)
         sock = twspy.websocket()
         options = tls()
+        name = 'localhost'
         if 'ssl' in options:
-            sock.enable_ssl(options['ssl'], server_hostname='localhost')
+            sock.enable_ssl(options['ssl'], server_hostname=name)
         else:
-            sock.enable_ssl(**options['ssl_args'], server_hostname='localhost')
-        sock.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            sock.connect(listener.getsockname())
+            sock.enable_ssl(**options['ssl_args'], server_hostname=name)
+        sock.connect(listener.getsockname())
         sock.close()
-        answer = join()
-        assert isinstance(answer, bytes)
-        assert answer.startswith(b'GET / HTTP/1.1\r\n')
+        assert join() == b''
 
 
 def test_through_an_http_proxy(
@@ -369,6 +380,7 @@ def test_through_a_proxy_that_speaks_tls(
 ) -> None:
     """TLS within TLS. The proxy is checked with the system's authorities."""
     monkeypatch.setenv('SSL_CERT_FILE', str(certificates.cafile))
+    monkeypatch.setattr(_tls, '_contexts', _tls._Contexts())
     args = {'certfile': certificates.server.combined}
     with (
         EchoServer(ssl_args=args) as server,
