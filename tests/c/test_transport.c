@@ -181,6 +181,50 @@ TEST(end_of_writing_leaves_reading)
     close_ends(&ends);
 }
 
+static int released;
+
+static void
+count_release(struct tws_transport *transport)
+{
+    released += transport->fd;
+}
+
+TEST(release_forgets_the_descriptor)
+{
+    static const struct tws_transport_ops ops = {.release = count_release};
+    struct tws_transport transport = {.ops = &ops, .fd = 42};
+    struct tws_transport never = {0};
+    struct ends ends = open_ends();
+    int fd = ends.transport.fd;
+    released = 0;
+    tws_transport_release(&transport);
+    CHECK_INT(released, 42);
+    CHECK_INT(transport.fd, -1);
+    tws_transport_release(&transport);
+    CHECK_INT(released, 42);
+    tws_transport_release(&never);
+    CHECK_INT(never.fd, -1);
+    /* A plain one holds nothing; the descriptor is its owner's. */
+    tws_transport_release(&ends.transport);
+    CHECK_INT(ends.transport.fd, -1);
+    CHECK(ends.transport.tls == NULL);
+    CHECK_INT(fcntl(fd, F_GETFD) >= 0, true);
+    close(fd);
+    close(ends.peer);
+}
+
+TEST(a_plain_one_has_nothing_to_secure)
+{
+    struct ends ends = open_ends();
+    struct tws_error err;
+    unsigned events = 77;
+    CHECK_INT(tws_secure(&ends.transport, &events, &err), TWS_OK);
+    CHECK_INT(events, 77);
+    CHECK(!tws_pending(&ends.transport));
+    close_ends(&ends);
+}
+
 RUN(T(reads_what_is_there), T(reads_the_end), T(writes_parts_in_order),
     T(writes_what_fits), T(peer_that_is_gone_is_an_error),
-    T(closed_descriptor_is_an_error), T(end_of_writing_leaves_reading))
+    T(closed_descriptor_is_an_error), T(end_of_writing_leaves_reading),
+    T(release_forgets_the_descriptor), T(a_plain_one_has_nothing_to_secure))
