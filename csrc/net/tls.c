@@ -116,7 +116,8 @@ read_lock_held(struct tws_tls *tls, uint8_t *data, size_t size, size_t *got,
                     || tls->error.status != TWS_OK;
     }
     else if (status == TWS_AGAIN) {
-        tls->more = tls->stopped || tws_pending(&tls->inner);
+        /* What the budget has left is in the descriptor, which is ready. */
+        tls->more = tws_pending(&tls->inner);
     }
     else {
         tls->more = total > 0;

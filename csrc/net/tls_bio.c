@@ -4,7 +4,6 @@ void
 tws_tls_begin_lock_held(struct tws_tls *tls, size_t room)
 {
     tls->dry = false;
-    tls->stopped = false;
     tls->blocked = false;
     tls->budget =
         room > SIZE_MAX - TWS_TLS_SURPLUS ? SIZE_MAX : room + TWS_TLS_SURPLUS;
@@ -39,11 +38,7 @@ bio_read(BIO *bio, char *data, int size)
     }
     /* A read that came back short has emptied the socket: one more would
      * only say so. */
-    if (tls->dry) {
-        return retry_read(bio);
-    }
-    if (tls->budget == 0) {
-        tls->stopped = true;
+    if (tls->dry || tls->budget == 0) {
         return retry_read(bio);
     }
     size_t got = 0;

@@ -35,8 +35,8 @@ struct tws_tls_options {
 };
 
 /* TWS_TLS with a reason that names the file or value; TWS_NOMEM; TWS_OS where
- * a file can't be opened. `previous` (NULL: none): its session tickets stay
- * good. One reference. */
+ * a file can't be opened. `previous` (NULL: none; a server's): its session
+ * tickets stay good, where the same clients are trusted. One reference. */
 enum tws_status tws_tls_context_new(const struct tws_tls_options *options,
                                     struct tws_tls_context *previous,
                                     struct tws_tls_context **context,

@@ -66,7 +66,6 @@ struct tws_tls {
     bool shaken;      /* the handshake is done, but for what is in `out` */
     bool secured;     /* and that has left */
     bool dry;         /* this operation has emptied the inner transport */
-    bool stopped;     /* ... has used up its budget */
     bool blocked;     /* ... has found no room for all of `out` */
     bool eof;         /* the inner transport has ended */
     bool owed;        /* the first byte that is written next was already

@@ -19,8 +19,9 @@ struct tws_transport_ops {
     enum tws_status (*secure)(struct tws_transport *transport,
                               unsigned *events, struct tws_error *err);
     /* Reads at most `size` bytes. TWS_OK with *got > 0; less than `size`
-     * means that a further read would find nothing. TWS_AGAIN, TWS_EOF,
-     * TWS_OS or TWS_TLS. */
+     * means that a further read would find nothing, unless something is
+     * pending or the descriptor is ready yet. TWS_AGAIN, TWS_EOF, TWS_OS or
+     * TWS_TLS. */
     enum tws_status (*read)(struct tws_transport *transport, uint8_t *data,
                             size_t size, size_t *got, struct tws_error *err);
     /* Writes from the parts in order. TWS_OK with *written > 0, perhaps
@@ -34,8 +35,8 @@ struct tws_transport_ops {
     /* Tells the peer that nothing more comes. Best effort: a peer that is
      * gone needs not to be told. */
     void (*end_writing)(struct tws_transport *transport);
-    /* True where bytes were taken from the descriptor but not read yet:
-     * waiting for it would miss them. NULL: never. */
+    /* True where bytes, or an end, were taken from the descriptor but not
+     * read yet: waiting for it would miss them. NULL: never. */
     bool (*pending)(struct tws_transport *transport);
     /* Frees what it holds beside the descriptor. NULL: nothing. */
     void (*release)(struct tws_transport *transport);
