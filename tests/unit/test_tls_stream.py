@@ -27,7 +27,7 @@ from tlsends import (
     wrap,
 )
 
-from twspy import _tls_stream
+from twspy import _tls_bridge, _tls_stream
 from twspy._tls_stream import CHUNK, SCRATCH, Outcome, Stream
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -271,6 +271,22 @@ def test_user_ends_before_it_has_read_everything(
         assert read_exactly(ends.plain, count) == pattern(count)
     ends.peer.notify()
     assert ends.plain.recv(1) == b''
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+def test_close_notify_leaves_what_is_not_decrypted(
+    make: Maker, version: ssl.TLSVersion
+) -> None:
+    make.limit(version)
+    ends = make.connect(by_hand=True)
+    ends.peer.sendall(b'behind')  # what servers send after a handshake
+    assert ends.plain.recv(100) == b'behind'
+    [stream] = streams()
+    with _tls_bridge._turn:
+        stream._incoming.write(ends.peer.encrypt(b'kept'))
+        stream._notify()
+    ends.peer.sendall(b' and more')
+    assert read_exactly(ends.plain, 13) == b'kept and more'
 
 
 @pytest.mark.parametrize('version', VERSIONS)
