@@ -467,7 +467,6 @@ class _TLSContext:
 def _parse_certificate(
     der: bytes, /
 ) -> tuple[str, str, str, int, int, tuple[tuple[str, str], ...]]: ...
-
 def _check_keepalive(
     ping_interval: float | None,
     ping_timeout: float | None,

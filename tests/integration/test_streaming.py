@@ -1514,36 +1514,30 @@ def test_a_stop_in_the_middle(server: Uploads) -> None:
 
 
 @pytest.mark.parametrize('way', ['native', 'context'])
-def test_streams_over_tls(certificates: Certificates, way: str) -> None:
-    ours: dict[str, Any]
-    theirs: dict[str, Any]
-    if way == 'context':
-        ours = {'ssl': certificates.server_context()}
-        theirs = {'ssl': certificates.client_context()}
-    else:
+def test_a_served_client_over_tls(
+    certificates: Certificates, way: str
+) -> None:
+    ours: dict[str, Any] = {'ssl': certificates.server_context()}
+    if way == 'native':
         ours = {
             'ssl_args': {
                 'certfile': certificates.server.certfile,
                 'keyfile': certificates.server.keyfile,
             }
         }
-        theirs = {'ssl_args': {'cafile': certificates.cafile}}
     data = os.urandom(3 * MIB)
-
-    def send(conn: twspy.Connection) -> None:
-        with conn.send_stream() as out:
-            out.write(data[:1000])
-            out.write(data[1000:])
-
+    parts = [data[:1000], data[1000:MIB], data[MIB:]]
     with Uploads(**ours) as server:
         url = f'wss://localhost:{server.address[1]}/'
-        with twspy.connect(url, **theirs) as conn:
-            conn.send('echo')
-            sending = in_thread(lambda: send(conn))
-            assert b''.join(conn.recv_stream(SOON)) == data
+        context = certificates.client_context()
+        with foreign_connect(url, ssl=context, max_size=None) as foreign:
+            foreign.send('echo')
+            sending = in_thread(lambda: foreign.send(parts))
+            answer = b''.join(foreign.recv_streaming())  # type: ignore
             assert sending() is None
-            conn.send('still there')
-            assert conn.recv(SOON).payload == 'still there'
+            assert answer == data
+            foreign.send('still there')
+            assert foreign.recv() == 'still there'
 
 
 # Memory ---------------------------------------------------------------------
