@@ -163,6 +163,7 @@ tws_websocket_close(WebsocketObject *ws)
         tws_served_break_off(ws);
         return;
     }
+    bool open = ws->phase == TWS_PHASE_OPEN;
     ws->phase = TWS_PHASE_CLOSED;
     pthread_mutex_lock(&ws->guard);
     bool first = !ws->closing && (ws->bare || ws->transport.fd >= 0);
@@ -177,16 +178,18 @@ tws_websocket_close(WebsocketObject *ws)
     if (!first) {
         return;
     }
+    if (!busy) {
+        (void)tws_websocket_write_on(ws); /* a frame that send() has taken */
+    }
+    if ((open || !busy) && ws->transport.tls != NULL) {
+        /* Or else the peer takes it for an attack (RFC 8446 §6.1). */
+        ws->transport.ops->end_writing(&ws->transport);
+    }
     if (busy) {
         /* Whoever waits for the descriptor finds it ready; a number that is
          * closed under a poll() would be given to somebody else. */
         shut_down(ws);
         return;
-    }
-    (void)tws_websocket_write_on(ws); /* a frame that send() has taken */
-    if (ws->transport.tls != NULL) {
-        /* Or else the peer takes it for an attack (RFC 8446 §6.1). */
-        ws->transport.ops->end_writing(&ws->transport);
     }
     release_descriptor(ws);
 }

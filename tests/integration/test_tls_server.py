@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from certificates import Certificates
 from programs import Program
-from rawends import in_thread
+from rawends import in_thread, wait_until_receiving
 from rawpeer import BINARY, CLOSE, TEXT, RawPeer, close_payload, pack, request
 from servers import SOON, EchoServer
 
@@ -549,6 +549,34 @@ def test_accept_of_a_listening_websocket(
         with connection:
             for message in connection:
                 connection.send(message)
+        join()
+
+
+def test_close_while_another_thread_receives_says_so_to_the_peer(
+    certificates: Certificates,
+) -> None:
+    with twspy.websocket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen()
+        listener.enable_ssl(certfile=certificates.server.combined)
+        listener.settimeout(SOON)
+
+        def talk() -> None:
+            with wrap(listener, certificates.client_context()) as sock:
+                handshake(sock)
+                assert sock.recv(1) == b''  # close_notify, or it raises
+
+        join = in_thread(talk)
+        client, _address = listener.accept()
+
+        def receive() -> None:
+            with pytest.raises(twspy.SocketClosed):
+                client.recv()
+
+        join_reader = in_thread(receive)
+        wait_until_receiving(client)
+        client.close()
+        join_reader()
         join()
 
 
