@@ -448,6 +448,7 @@ class Server:
         self, code: int, reason: str, patience: float | None, /
     ) -> None: ...
 
+@final
 class _TLSContext:
     def __new__(
         cls,
