@@ -76,6 +76,9 @@ struct fixture {
     bool unlocked;    /* the exclusion excludes nobody */
     bool may_fail;    /* tws_server_work() may, see `status` */
     atomic_bool spawn_fails;
+    int (*wrap)(const struct fixture *fixture, int fd); /* of a raw client,
+                                                         * see engine_tls.h;
+                                                         * NULL: it is plain */
 
     /* NULL: what is said above. */
     void (*on_request)(struct fixture *fixture,
@@ -780,7 +783,7 @@ dial_small(const struct fixture *fixture, int room)
                  sizeof(fixture->address))
              == 0,
          "connect");
-    return fd;
+    return fixture->wrap == NULL ? fd : fixture->wrap(fixture, fd);
 }
 
 static inline int

@@ -1,10 +1,10 @@
 /* The whole engine at once: peers that send bursts, read slowly, close, fall
- * silent or vanish, handlers that sleep, read on, send to others, close and
- * break off, threads from outside that send to everybody, and a stop amid all
- * of it. Whatever happens, every open has its close, nothing of a client
- * overlaps, answers come in the order of what was asked, and messages come
- * whole. For the thread sanitizer above all. */
-#include "engine_fixture.h"
+ * silent or vanish, plain and over TLS by turns; handlers that sleep, read on,
+ * send to others, close and break off; threads from outside that send to
+ * everybody, and a stop amid all of it. Whatever happens, every open has its
+ * close, nothing of a client overlaps, answers come in the order of what was
+ * asked, and messages come whole. For the thread sanitizer above all. */
+#include "engine_tls.h"
 
 enum {
     PEERS = 8,   /* threads that visit the server again and again */
@@ -659,7 +659,11 @@ start_round(struct stress *stress, struct way way, unsigned number)
     fixture->on_open = greet;
     fixture->on_message = obey;
     fixture->on_close = part;
-    fixture_start(fixture);
+    fixture_make(fixture);
+    if (number % 2 == 1) {
+        fixture_encrypt(fixture);
+    }
+    fixture_run(fixture);
 }
 
 EACH_WAY(whatever_happens_nothing_is_lost_doubled_or_out_of_order)
@@ -667,6 +671,7 @@ EACH_WAY(whatever_happens_nothing_is_lost_doubled_or_out_of_order)
     static const uint64_t patience[] = {PATIENCE_SECONDS * SECOND, 0,
                                         50 * MILLISECOND};
     static struct stress stress;
+    prepare_tls();
     for (unsigned round = 0; round < ROUNDS && harness_failures == 0;
          round++) {
         pthread_t peers[PEERS];
@@ -696,6 +701,7 @@ EACH_WAY(whatever_happens_nothing_is_lost_doubled_or_out_of_order)
         for (int i = 0; i < SENDERS; i++) {
             CHECK_INT(pthread_join(senders[i], NULL), 0);
         }
+        await_crypts();
         fixture_end(&stress.fixture);
     }
 }
