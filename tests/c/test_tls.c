@@ -357,6 +357,25 @@ TEST(tls_within_tls_ends)
     finish();
 }
 
+/* Nor within the handshake. */
+TEST(tls_within_tls_ends_early)
+{
+    struct tws_error err;
+    begin_secured(TLS1_3_VERSION);
+    CHECK_INT(
+        tws_tls_start(&both.client.transport, client, "b.test", NULL, &err),
+        TWS_OK);
+    CHECK_INT(tws_tls_start(&both.server.transport, server, NULL, NULL, &err),
+              TWS_OK);
+    both.client.status = both.server.status = TWS_AGAIN;
+    secure_end(&both.client);
+    struct tws_transport *inner = &both.client.transport.tls->inner;
+    inner->ops->end_writing(inner);
+    secure_end(&both.server);
+    CHECK_INT(both.server.status, TWS_EOF);
+    finish();
+}
+
 TEST(one_that_was_never_used_is_released)
 {
     begin(0);
@@ -372,4 +391,4 @@ RUN(T(shakes_hands_and_echoes),
     T(close_notify_ends_reading_only), T(an_end_without_close_notify),
     T(an_end_within_a_record), T(a_session_survives_an_early_end),
     T(tls_within_tls), T(tls_within_tls_is_pending), T(tls_within_tls_ends),
-    T(one_that_was_never_used_is_released))
+    T(tls_within_tls_ends_early), T(one_that_was_never_used_is_released))
