@@ -192,20 +192,22 @@ tws_ahead_end(ConnectionObject *conn)
     tws_kept_release(&ahead->kept);
 }
 
+/* Whatever the parent's keeper was at: what it held is given back here. */
 void
 tws_ahead_forget(struct tws_kept *kept)
 {
-    PyObject *owner;
+    PyObject *owner = NULL;
     struct tws_ahead *ahead = (struct tws_ahead *)kept;
-    if (PyThread_acquire_lock(ahead->busy, NOWAIT_LOCK) != 1
-        && PyWeakref_GetRef(kept->owner, &owner) > 0) {
-        /* The parent's keeper was reading at that moment. */
+    (void)PyThread_acquire_lock(ahead->busy, NOWAIT_LOCK);
+    if (ahead->looks && PyWeakref_GetRef(kept->owner, &owner) > 0) {
         WebsocketObject *ws = websocket_of((ConnectionObject *)owner);
-        if (ws != NULL && atomic_load(&ws->reading)) {
+        if (ahead->reads) {
             tws_websocket_end_read(ws);
         }
+        tws_websocket_leave(ws);
         Py_DECREF(owner);
     }
+    ahead->looks = ahead->reads = false;
     PyThread_release_lock(ahead->busy);
 }
 
@@ -344,6 +346,16 @@ tws_ahead_enter(ConnectionObject *conn)
         unsigned calls =
             atomic_load_explicit(&ahead->calls, memory_order_relaxed);
         atomic_store_explicit(&ahead->calls, calls + 1, memory_order_relaxed);
+    }
+}
+
+void
+tws_ahead_note_sent(ConnectionObject *conn)
+{
+    struct tws_ahead *ahead = ahead_of(conn);
+    if (ahead != NULL && TWS_UNLIKELY(atomic_load(&websocket_of(conn)->unsent))
+        && !atomic_load(&websocket_of(conn)->reading)) {
+        tws_keeper_call(&ahead->kept, tws_clock_now());
     }
 }
 

@@ -52,6 +52,8 @@ struct tws_ahead {
     atomic_uint_fast64_t latency; /* nanoseconds; 0: not known */
 
     /* Of the keeper's thread. Times are of the clock. */
+    bool looks;
+    bool reads;
     unsigned calls_seen;
     unsigned heard_seen;
     bool attended;        /* somebody has read, at the last look */

@@ -258,6 +258,7 @@ tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
         return -1;
     }
     int result = send_message(conn, message, fragment, deadline);
+    tws_ahead_note_sent(conn);
     if (result < 0) {
         forget_ping(conn, message);
         tws_blocking_judge_writing(conn);
@@ -380,6 +381,7 @@ tws_blocking_send_fragment(ConnectionObject *conn,
             write_masked_fragment(ws, fragment, packed, &sending, deadline);
     }
     fragment->taken = sending.taken || result == 0;
+    tws_ahead_note_sent(conn);
     if (result < 0) {
         tws_blocking_judge_writing(conn);
     }
@@ -418,7 +420,9 @@ tws_blocking_ping(ConnectionObject *conn, struct tws_span payload)
     tws_control_pack(&control, TWS_OPCODE_PING, (const uint8_t *)payload.data,
                      payload.length, key);
     note_ping(conn, payload);
-    return tws_websocket_send_control(ws, &control, true);
+    int result = tws_websocket_send_control(ws, &control, true);
+    tws_ahead_note_sent(conn);
+    return result;
 }
 
 /* Sends our Close frame, unless it is out already. */

@@ -37,6 +37,23 @@ await_reader(ConnectionObject *conn, const struct tws_deadline *deadline)
     return 0;
 }
 
+/* The keeper may have met the end, and be lingering. */
+static int
+close_over(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    if (tws_ahead_settle(conn, deadline, "close()") < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_TimeoutError)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    tws_ahead_discard(conn);
+    return conn->blocking->ahead != NULL
+                   && websocket_of(conn)->phase != TWS_PHASE_CLOSED
+               ? tws_blocking_linger_and_close(conn, deadline)
+               : tws_blocking_close_stream(conn);
+}
+
 static int
 do_close(ConnectionObject *conn, uint16_t code, struct tws_span reason,
          const struct tws_deadline *deadline)
@@ -44,11 +61,7 @@ do_close(ConnectionObject *conn, uint16_t code, struct tws_span reason,
     struct tws_state *state = conn->state;
     int result = 0;
     if (tws_blocking_is_over(conn)) {
-        tws_ahead_discard(conn);
-        return conn->blocking->ahead != NULL
-                       && websocket_of(conn)->phase != TWS_PHASE_CLOSED
-                   ? tws_blocking_linger_and_close(conn, deadline)
-                   : tws_blocking_close_stream(conn);
+        return close_over(conn, deadline);
     }
     if (tws_blocking_send_close(conn, code, reason) == 0) {
         tws_ahead_discard(conn);

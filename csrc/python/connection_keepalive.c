@@ -71,7 +71,8 @@ send_ping(ConnectionObject *conn, uint64_t now)
 }
 
 /* Something of the peer's waits to be read, or its system takes what it is
- * sent: the ping may stand in a long queue. */
+ * sent: the ping may stand in a long queue. What TLS has taken from the
+ * descriptor is the reader's to look at, who does. */
 static bool
 still_moves(ConnectionObject *conn)
 {
@@ -80,10 +81,8 @@ still_moves(ConnectionObject *conn)
     struct tws_error ignored;
     struct tws_progress progress;
     unsigned ready = 0;
-    if (tws_pending(&ws->transport)
-        || tws_socket_wait(ws->transport.fd, TWS_WAIT_READ, 0, &ready,
-                           &ignored)
-               == TWS_OK) {
+    if (tws_socket_wait(ws->transport.fd, TWS_WAIT_READ, 0, &ready, &ignored)
+        == TWS_OK) {
         return true;
     }
     if (!tws_progress_read(ws->transport.fd, &progress)) {

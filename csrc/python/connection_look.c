@@ -86,26 +86,45 @@ read_one(ConnectionObject *conn)
     return CONN_OVER;
 }
 
+/* Takes the right to read; false where the program has it, or is about to. */
+static bool
+begin(ConnectionObject *conn)
+{
+    struct tws_ahead *ahead = ahead_of(conn);
+    if (PyThread_acquire_lock(ahead->busy, NOWAIT_LOCK) != 1) {
+        return false;
+    }
+    ahead->reads = tws_websocket_begin_read(websocket_of(conn)) == 0;
+    if (!ahead->reads) {
+        PyErr_Clear();
+        PyThread_release_lock(ahead->busy);
+    }
+    return ahead->reads;
+}
+
+static void
+end(ConnectionObject *conn)
+{
+    struct tws_ahead *ahead = ahead_of(conn);
+    ahead->reads = false;
+    tws_websocket_end_read(websocket_of(conn));
+    PyThread_release_lock(ahead->busy);
+}
+
 static enum outcome
 read_ahead(ConnectionObject *conn)
 {
-    struct tws_ahead *ahead = ahead_of(conn);
-    WebsocketObject *ws = websocket_of(conn);
     enum outcome outcome = GO_ON;
-    if (PyThread_acquire_lock(ahead->busy, NOWAIT_LOCK) != 1) {
+    if (!begin(conn)) {
         return TAKEN;
-    }
-    if (tws_websocket_begin_read(ws) < 0) {
-        PyErr_Clear();
-        outcome = TAKEN;
-        goto done;
     }
     for (int i = 0; outcome == GO_ON && i < EVENTS_A_LOOK; i++) {
         outcome = tws_ahead_is_full(conn) ? STOPPED : read_one(conn);
     }
-    tws_websocket_end_read(ws);
-done:
-    PyThread_release_lock(ahead->busy);
+    if (outcome == ALL_READ && tws_pending(&websocket_of(conn)->transport)) {
+        outcome = GO_ON; /* the descriptor does not tell of it */
+    }
+    end(conn);
     return outcome;
 }
 
@@ -119,8 +138,7 @@ drain(ConnectionObject *conn)
     struct tws_ahead *ahead = ahead_of(conn);
     WebsocketObject *ws = websocket_of(conn);
     int more = 1;
-    if (tws_websocket_begin_read(ws) < 0) {
-        PyErr_Clear();
+    if (!begin(conn)) {
         return true; /* the program lingers itself */
     }
     while (more > 0 && ahead->drained < DRAIN_MAX) {
@@ -131,7 +149,7 @@ drain(ConnectionObject *conn)
     }
     bool goes_on = more < 0 && PyErr_ExceptionMatches(PyExc_BlockingIOError);
     PyErr_Clear();
-    tws_websocket_end_read(ws);
+    end(conn);
     return goes_on;
 }
 
@@ -219,6 +237,23 @@ take_over(ConnectionObject *conn, uint64_t now)
     return next;
 }
 
+static uint64_t
+look(ConnectionObject *conn)
+{
+    struct tws_ahead *ahead = ahead_of(conn);
+    uint64_t now = tws_clock_now();
+    unsigned calls = atomic_load(&ahead->calls);
+    bool called = calls != ahead->calls_seen;
+    ahead->calls_seen = calls;
+    if (called || atomic_load(&websocket_of(conn)->reading)) {
+        return leave_to_program(conn, now, !called);
+    }
+    if (tws_blocking_is_over(conn)) {
+        return linger(conn, now);
+    }
+    return take_over(conn, now);
+}
+
 uint64_t
 tws_ahead_look(PyObject *owner)
 {
@@ -233,21 +268,9 @@ tws_ahead_look(PyObject *owner)
         tws_keeper_remove(&ahead->kept); /* closed, if used still */
         return UINT64_MAX;
     }
-    uint64_t next;
-    uint64_t now = tws_clock_now();
-    unsigned calls = atomic_load(&ahead->calls);
-    bool called = calls != ahead->calls_seen;
-    bool reads = atomic_load(&ws->reading);
-    ahead->calls_seen = calls;
-    if (called || reads) {
-        next = leave_to_program(conn, now, !called);
-    }
-    else if (tws_blocking_is_over(conn)) {
-        next = linger(conn, now);
-    }
-    else {
-        next = take_over(conn, now);
-    }
+    ahead->looks = true;
+    uint64_t next = look(conn);
+    ahead->looks = false;
     tws_websocket_leave(ws);
     return next;
 }

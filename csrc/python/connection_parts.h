@@ -143,6 +143,10 @@ int tws_ahead_settle(ConnectionObject *conn,
 void tws_ahead_enter(ConnectionObject *conn);
 void tws_ahead_leave(ConnectionObject *conn);
 
+/* After a call that sends: what it could not write, and owns, is written on
+ * while the program does something else. */
+void tws_ahead_note_sent(ConnectionObject *conn);
+
 /* The Connection is going: it is not looked after any more. */
 void tws_ahead_end(ConnectionObject *conn);
 

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from certificates import Certificates
 from programs import run_python
 from rawends import answer, in_thread, read_request
 from rawpeer import (
@@ -294,6 +295,20 @@ def test_no_more_than_max_queue_is_parsed(connect: Connect) -> None:
     ]
 
 
+def test_flood_of_pings(connect: Connect) -> None:
+    """All are answered; their handler gets the first ones."""
+    conn, peer = connect(**NEVER)
+    heard: list[bytes] = []
+    conn.onping = heard.append  # type: ignore[method-assign]
+    wait_for_keeper(peer)
+    for number in range(1000):
+        peer.say(PING, b'%d' % number)
+        assert peer.read_frame().payload == b'%d' % number
+    peer.say(TEXT, b'done')
+    assert conn.recv(SOON).payload == 'done'
+    assert heard[1:] == [b'%d' % number for number in range(255)]
+
+
 def test_slow_program_is_kept_up_with(connect: Connect) -> None:
     """A full queue is read on when the program has taken something, and was
     away for a moment."""
@@ -438,7 +453,8 @@ def test_nothing_is_read_ahead(connect: Connect, kind: str) -> None:
 
 def test_what_was_left_to_write_leaves(connect: Connect) -> None:
     """send() owns what it could not write in time; the program sleeps."""
-    conn, peer = connect(ping_interval=1, ping_timeout=None)
+    conn, peer = connect(**NEVER)
+    wait_for_keeper(peer)
     conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
     large = bytes(1 << 20)
     conn.send(large, timeout=0.05)
@@ -871,7 +887,8 @@ def test_many_connections_and_one_thread() -> None:
 
 
 def test_thread_ends_and_comes_back(connect: Connect) -> None:
-    conn, _ = connect()
+    conn, peer = connect(**NEVER)
+    wait_for_keeper(peer)  # which now waits for the socket alone
     conn.sock.close()
     wait_until(lambda: not keepers(), 'the end of the thread')
     _, peer = connect()
@@ -948,6 +965,57 @@ def test_interrupted_recv_loses_nothing(connect: Connect) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
+# TLS ----------------------------------------------------------------------
+
+
+@pytest.fixture(params=['native', 'context'])
+def tls(
+    request: pytest.FixtureRequest, certificates: Certificates
+) -> dict[str, Any]:
+    if request.param == 'context':
+        return {'ssl': certificates.client_context(None)}
+    return {'ssl_args': {'cafile': certificates.cafile}}
+
+
+class Counting(twspy.Server):
+    """Sends so many messages, now and then with a pause."""
+
+    def onmessage(
+        self, client: twspy.Connection, message: twspy.Message
+    ) -> None:
+        chance = random.Random(3)
+        for number in range(int(message.payload)):
+            client.send(f'{number} ' + 'x' * chance.choice([0, 100, 40_000]))
+            if number % 20 == 0:
+                time.sleep(chance.random() * 0.005)
+
+
+def test_tls(tls: dict[str, Any], certificates: Certificates) -> None:
+    args = {'certfile': certificates.server.combined}
+    count = 1000
+    choice = random.Random(4)
+    with Counting(
+        ('127.0.0.1', 0), ssl_args=args, ping_interval=0.5, ping_timeout=2
+    ) as server:
+        url = f'wss://localhost:{server.address[1]}/'
+        for options in NEVER, EAGER:
+            with twspy.connect(url, **options, **tls) as conn:
+                time.sleep(3)  # the server pings
+                conn.send(str(count))
+                for number in range(count):
+                    while True:
+                        try:
+                            text = conn.recv(choice.random() * 0.002).payload
+                            break
+                        except TimeoutError:
+                            continue
+                    assert text.split()[0] == str(number)
+                    if number % 50 == 0:
+                        time.sleep(choice.random() * 0.03)
+                if options is EAGER:
+                    assert conn.latency
+
+
 # Processes ----------------------------------------------------------------
 
 PROGRAM = """
@@ -962,7 +1030,7 @@ def keepers():
 
 @pytest.fixture
 def server() -> Iterator[EchoServer]:
-    with EchoServer() as server:
+    with EchoServer(ping_interval=0.5, ping_timeout=2) as server:
         yield server
 
 
@@ -979,6 +1047,7 @@ def run(
 def test_fork(server: EchoServer, tmp_path: Path) -> None:
     """The child forgets what the parent goes on with."""
     program = """
+quiet = twspy.connect(sys.argv[1], ping_interval=None)
 for _ in range(3):
     conn.send('before')
     time.sleep(1.2)  # read ahead
@@ -1002,10 +1071,12 @@ for _ in range(3):
     time.sleep(1.2)
     while conn.latency == first:
         time.sleep(0.01)
-print('done')
+quiet.send('still there')
+print(quiet.recv().payload)
 conn.close()
+quiet.close()
 """
-    assert run(server, tmp_path, program) == (0, ['done'])
+    assert run(server, tmp_path, program) == (0, ['still there'])
 
 
 @pytest.mark.parametrize(
@@ -1029,6 +1100,19 @@ def test_exit_with_connections_open(
 ) -> None:
     for _ in range(times):
         assert run(server, tmp_path, program) == (0, [])
+
+
+def test_thread_ends_before_the_interpreter(
+    server: EchoServer, tmp_path: Path
+) -> None:
+    path = tmp_path / 'early.py'
+    text = 'import atexit, threading\n'
+    text += 'atexit.register(lambda: print(len(keepers())))\n'
+    path.write_text(text + PROGRAM, encoding='utf-8')
+    url = f'ws://127.0.0.1:{server.address[1]}/'
+    with run_python(path, url, cwd=tmp_path) as program:
+        assert program.wait() == 0
+        assert program.lines == ['0']
 
 
 def test_exit_by_ctrl_c(server: EchoServer, tmp_path: Path) -> None:
