@@ -112,3 +112,15 @@ def response(status: int, body: bytes = b'', **fields: str) -> bytes:
 def redirect(location: str, status: int = 302) -> bytes:
     """Write a redirect."""
     return response(status, b'elsewhere\n', Location=location)
+
+
+def route(routes: dict[str, bytes]) -> React:
+    """Answer by the request's target; others are welcome."""
+
+    def react(peer: RawPeer, asked: Asked) -> None:
+        if asked.target in routes:
+            say(routes[asked.target])(peer, asked)
+        else:
+            welcome(peer, asked)
+
+    return react

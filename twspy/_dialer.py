@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar
 from . import _redirects
 from ._proxies import Proxy, find_proxy
 from ._redirects import Hop
+from ._tls import SSLSettings
 from ._twspy import Connection, _check_keepalive, websocket
 from ._version import __version__
 from .errors import HandshakeError
@@ -98,6 +99,8 @@ class Dialer(Generic[ConnectionT]):
         connecting: files of certificates, values of options."""
         self._find_proxy(self._first.uri)
         self._make(self._first, self.open_timeout).close()
+        if self._first.uri.secure and self.ssl is None:
+            SSLSettings(**self._first.ssl_args).context_for(server_side=False)
 
     def dial(self) -> ConnectionT:
         """Connect, following redirects."""
@@ -217,12 +220,7 @@ class Dialer(Generic[ConnectionT]):
             raise
         return sock
 
-    def _enable_ssl(self, sock: Any, hop: Hop) -> None:
-        if not hasattr(sock, 'enable_ssl'):
-            raise ValueError(
-                f'url is {str(hop.uri)!r}: wss is not supported by this '
-                'version of twspy'
-            )
+    def _enable_ssl(self, sock: websocket, hop: Hop) -> None:
         ssl_args = dict(hop.ssl_args)
         if self.sock is not None or self.path is not None:
             # What connect() takes from its address.
@@ -236,14 +234,13 @@ class Dialer(Generic[ConnectionT]):
             return None
         return find_proxy(uri, self.proxy, os.environ)
 
-    def _connect(self, sock: Any, uri: URI) -> None:
-        options: dict[str, Any] = {}
+    def _connect(self, sock: websocket, uri: URI) -> None:
         proxy = self._find_proxy(uri)
-        if proxy is not None:
-            options['proxy'] = proxy.as_tuple()
-        if self.source_address is not None:
-            options['source_address'] = self.source_address
-        sock.connect((uri.host, uri.port), **options)
+        sock.connect(
+            (uri.host, uri.port),
+            proxy=None if proxy is None else proxy.as_tuple(),
+            source_address=self.source_address,
+        )
 
     def _set_current(self, sock: websocket | None) -> None:
         with self._lock:

@@ -39,8 +39,16 @@ class Hop(NamedTuple):
 
 
 def is_redirect(error: HandshakeError) -> bool:
-    """Whether this answer tells to go elsewhere."""
-    return error.status in STATUSES and 'Location' in error.headers
+    """Whether this answer tells to go elsewhere.
+
+    A proxy has no say in that, least of all where the server is to be
+    reached by TLS: whose word it is, is not known then.
+    """
+    return (
+        error.status in STATUSES
+        and 'Location' in error.headers
+        and not error.by_proxy
+    )
 
 
 def follow(hop: Hop, error: HandshakeError, followed: int, limit: int) -> Hop:

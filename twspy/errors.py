@@ -68,6 +68,8 @@ class HandshakeError(WebSocketError, ConnectionError):
     headers  header fields of that answer, a mapping; a twspy.Headers, which
              does not care about case, where a server answered
     body     beginning of that answer's body, as bytes
+    by_proxy True where a proxy has refused: the server was not asked, and
+             status, headers and body are the proxy's
     """
 
     __module__ = 'twspy'
@@ -75,6 +77,7 @@ class HandshakeError(WebSocketError, ConnectionError):
     status: int | None
     headers: Mapping[str, str]
     body: bytes
+    by_proxy: bool
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class HandshakeError(WebSocketError, ConnectionError):
             headers if isinstance(headers, Mapping) else dict(headers)
         )
         self.body = body
+        self.by_proxy = False
 
     def __str__(self) -> str:
         text = _printable(super().__str__())

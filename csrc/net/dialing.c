@@ -382,6 +382,12 @@ tws_dialing_stage(const struct tws_dialing *dialing,
     write_stage(text, "opening handshake with", &dialing->server, "", true);
 }
 
+bool
+tws_dialing_is_proxying(const struct tws_dialing *dialing)
+{
+    return dialing->stage == PROXYING;
+}
+
 int
 tws_dialing_gai_error(const struct tws_dialing *dialing)
 {

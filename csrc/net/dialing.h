@@ -113,6 +113,10 @@ enum tws_dialing_state tws_dialing_state(const struct tws_dialing *dialing);
 void tws_dialing_stage(const struct tws_dialing *dialing,
                        char text[TWS_DIALING_STAGE]);
 
+/* True where it is a proxy that is talked to: what it answers is not the
+ * server's word. */
+bool tws_dialing_is_proxying(const struct tws_dialing *dialing);
+
 /* The EAI_* code where a look-up was what failed, else 0. */
 int tws_dialing_gai_error(const struct tws_dialing *dialing);
 

@@ -278,6 +278,21 @@ finish(WebsocketObject *ws)
     return 0;
 }
 
+/* The pending HandshakeError tells whether it is a proxy's. Always -1. */
+static int
+mark_refusal(const WebsocketObject *ws)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (!tws_dialing_is_proxying(ws->dialing)
+        || PyObject_SetAttrString(error, "by_proxy", Py_True) == 0) {
+        PyErr_SetRaisedException(error);
+    }
+    else {
+        Py_DECREF(error);
+    }
+    return -1;
+}
+
 /* CHALLENGED, or -1 with an exception. */
 static int
 refused(WebsocketObject *ws, const struct tws_error *refusal)
@@ -285,19 +300,20 @@ refused(WebsocketObject *ws, const struct tws_error *refusal)
     struct tws_http_head head;
     struct tws_error err;
     if (tws_dialing_answer(ws->dialing, &head, &err) != TWS_OK) {
-        return tws_handshake_raise(ws, refusal, NULL, TWS_SPAN(""));
+        (void)tws_handshake_raise(ws, refusal, NULL, TWS_SPAN(""));
+        return mark_refusal(ws);
     }
-    /* Not one of the proxy's. */
-    if (ws->may_ask_again
-        && tws_dialing_state(ws->dialing) == TWS_DIALING_REFUSING) {
+    /* A proxy is not told what is for the server. */
+    if (ws->may_ask_again && !tws_dialing_is_proxying(ws->dialing)) {
         int answered =
             tws_challenge_take(&ws->challenge, ws->options, &head, ws->state);
         if (answered != 0) {
             return answered < 0 ? -1 : CHALLENGED;
         }
     }
-    return tws_handshake_raise(ws, refusal, &head,
-                               tws_dialing_body(ws->dialing));
+    (void)tws_handshake_raise(ws, refusal, &head,
+                              tws_dialing_body(ws->dialing));
+    return mark_refusal(ws);
 }
 
 /* type(number, text), text stolen. */
@@ -341,7 +357,8 @@ raise_failed(WebsocketObject *ws, struct tws_error *err)
         return -1;
     default:
         err->http_status = 0; /* those of the parser are for servers */
-        return tws_handshake_raise(ws, err, NULL, TWS_SPAN(""));
+        (void)tws_handshake_raise(ws, err, NULL, TWS_SPAN(""));
+        return mark_refusal(ws);
     }
 }
 

@@ -353,6 +353,7 @@ TEST(refusal)
     ends.err.http_status = 0;
     CHECK_INT(advance(&ends), TWS_DIALING_REFUSED);
     CHECK_INT(ends.err.http_status, 404);
+    CHECK(!tws_dialing_is_proxying(ends.dialing));
     struct tws_span body = tws_dialing_body(ends.dialing);
     CHECK_BYTES(body.data, body.length, "body");
     CHECK_INT(tws_dialing_answer(ends.dialing, &ends.head, &ends.err), TWS_OK);
@@ -568,6 +569,7 @@ TEST(refusal_of_a_proxy)
     say(&ends, "dy");
     CHECK_INT(go_on(&ends), TWS_DIALING_REFUSED);
     CHECK_INT(ends.err.http_status, 407);
+    CHECK(tws_dialing_is_proxying(ends.dialing));
     CHECK_INT(tws_dialing_answer(ends.dialing, &ends.head, &ends.err), TWS_OK);
     CHECK_INT(ends.head.status, 407);
     struct tws_span body = tws_dialing_body(ends.dialing);

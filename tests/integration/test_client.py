@@ -20,6 +20,7 @@ from rawservers import (
     Asked,
     redirect,
     response,
+    route,
     say,
     serving,
     welcome,
@@ -68,18 +69,6 @@ def refused(url: str, **options: Any) -> HandshakeError:
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
     return caught.value
-
-
-def route(routes: dict[str, bytes]) -> Any:
-    """Answers by the request's target; others are welcome."""
-
-    def react(peer: RawPeer, asked: Asked) -> None:
-        if asked.target in routes:
-            say(routes[asked.target])(peer, asked)
-        else:
-            welcome(peer, asked)
-
-    return react
 
 
 # --- options ---
@@ -488,6 +477,21 @@ def test_ipv6() -> None:
             assert connection.remote_address[0] == '::1'
             connection.sock.close()
     assert server.requests[0].head['host'] == f'[::1]:{server.port}'
+
+
+def test_a_name_whatever_families_it_has() -> None:
+    """localhost may have an IPv6 address as well, where nobody listens."""
+    with serving(welcome) as server:
+        connection = twspy.connect(f'ws://localhost:{server.port}/')
+        assert connection.remote_address[0] == '127.0.0.1'
+        connection.sock.close()
+
+
+def test_source_address() -> None:
+    with serving(welcome) as server:
+        connection = twspy.connect(server.url, source_address=('127.0.0.2', 0))
+        assert connection.local_address[0] == '127.0.0.2'
+        connection.sock.close()
 
 
 @pytest.mark.parametrize('kind', ['str', 'bytes', 'Path', 'abstract'])

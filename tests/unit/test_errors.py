@@ -44,6 +44,7 @@ def test_handshake_error() -> None:
     assert error.status is None
     assert error.headers == {}
     assert error.body == b''
+    assert error.by_proxy is False
     headers = twspy.Headers([('Retry-After', '5')])
     error = HandshakeError('refused', 503, headers, b'later')
     assert str(error) == 'refused; body: later; header fields: Retry-After'

@@ -473,13 +473,17 @@ def test_nothing_of_a_secret_is_shown(
         ({'max_size': -1}, ValueError, 'max_size'),
         ({'open_timeout': 0}, ValueError, 'open_timeout'),
         ({'proxy': 'junk://'}, ValueError, 'proxy'),
+        ({'ssl_args': {'colour': 1}}, TypeError, 'colour'),
+        ({'ssl_args': {'cafile': '/nowhere.pem'}}, OSError, 'nowhere'),
+        ({'ssl': 5}, TypeError, 'SSLContext'),
+        ({'auth': 'user:password'}, (TypeError, ValueError), 'auth'),
     ],
 )
 def test_bad_arguments_are_told_at_once(
     options: dict[str, Any], error: type[Exception], why: str
 ) -> None:
     with pytest.raises(error, match=why):
-        twspy.reconnect('ws://127.0.0.1:1/', **options)
+        twspy.reconnect('wss://127.0.0.1:1/', **options)
 
 
 def test_a_unix_socket_needs_no_proxy(

@@ -166,6 +166,9 @@ def test_limit() -> None:
 def test_status(status: int) -> None:
     assert is_redirect(refusal('/x', status))
     assert not is_redirect(HandshakeError('no', status))
+    of_a_proxy = refusal('/x', status)
+    of_a_proxy.by_proxy = True
+    assert not is_redirect(of_a_proxy)
 
 
 @pytest.mark.parametrize('status', [200, 300, 304, 305, 306, 309, 401, 503])
