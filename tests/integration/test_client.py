@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import gc
 import inspect
@@ -260,6 +261,55 @@ def test_redirects_to_another_server_and_back() -> None:
         assert asked.head['origin'] == 'http://o.example'
         assert asked.head['user-agent'].startswith('twspy/')
     assert elsewhere.head['host'] == f'127.0.0.1:{other.port}'
+
+
+def guard(peer: RawPeer, asked: Asked) -> None:
+    """Welcomes who has the right password, and asks others for it."""
+    login = base64.b64encode('jürgen:p@ss/wörd'.encode()).decode()
+    if asked.head.get('authorization') == f'Basic {login}':
+        welcome(peer, asked)
+    else:
+        challenge = 'Basic realm="x", charset="UTF-8"'
+        say(response(401, WWW_Authenticate=challenge))(peer, asked)
+
+
+CREDENTIALS = [
+    {'auth': ('jürgen', 'p@ss/wörd')},
+    {'userinfo': 'j%C3%BCrgen:p%40ss%2Fw%c3%b6rd@'},
+]
+
+
+@pytest.mark.parametrize('given', CREDENTIALS)
+def test_credentials(given: dict[str, Any]) -> None:
+    """Sent where they are asked for, also behind a redirect on the origin."""
+
+    def react(peer: RawPeer, asked: Asked) -> None:
+        if asked.target == '/':
+            say(redirect('/x'))(peer, asked)
+        else:
+            guard(peer, asked)
+
+    given = dict(given)
+    with serving(react) as server:
+        userinfo = given.pop('userinfo', '')
+        url = server.url.replace('//', f'//{userinfo}')
+        twspy.connect(url, **given).sock.close()
+    assert server.targets == ['/', '/x', '/x']
+    sent = ['authorization' in asked.head for asked in server.requests]
+    assert sent == [False, False, True]
+
+
+@pytest.mark.parametrize('given', CREDENTIALS)
+def test_credentials_stay_with_their_origin(given: dict[str, Any]) -> None:
+    given = dict(given)
+    userinfo = given.pop('userinfo', '')
+    with serving(guard) as other:
+        with serving(route({'/': redirect(f'{other.url}/x')})) as server:
+            url = server.url.replace('//', f'//{userinfo}')
+            error = refused(url, **given)
+    assert error.status == 401
+    assert other.targets == ['/x']
+    assert 'authorization' not in other.requests[0].head
 
 
 def test_each_hop_has_its_own_key() -> None:

@@ -132,7 +132,7 @@ def test_a_proxy_does_not_get_what_is_for_the_server() -> None:
 
 
 def test_credentials_of_both_go_where_they_belong() -> None:
-    def check(username: str, password: str, request: object) -> bool:
+    def check(username: str, password: str) -> bool:
         return (username, password) == ('user', 's3cret')
 
     with (
