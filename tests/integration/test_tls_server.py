@@ -300,7 +300,7 @@ def test_handshakes_do_not_hold_up_clients(
             for _ in range(100):
                 peer.echo()
             for join in joins:
-                join()
+                assert join() is None
             peer.echo()
 
 
@@ -345,7 +345,7 @@ def test_other_threads_send_while_it_is_read(
                 assert payload == payload[:1] * 3000
                 counts[payload[:1]] = counts.get(payload[:1], 0) + 1
             for join in joins:
-                join()
+                assert join() is None
             assert counts == dict.fromkeys((b'a', b'b', b'c', b'e'), 200)
 
 
@@ -549,7 +549,35 @@ def test_accept_of_a_listening_websocket(
         with connection:
             for message in connection:
                 connection.send(message)
-        join()
+        assert join() is None
+
+
+def test_close_while_another_thread_receives_says_so_to_the_peer(
+    certificates: Certificates,
+) -> None:
+    with twspy.websocket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen()
+        listener.enable_ssl(certfile=certificates.server.combined)
+        listener.settimeout(SOON)
+
+        def talk() -> None:
+            with wrap(listener, certificates.client_context()) as sock:
+                handshake(sock)
+                assert sock.recv(1) == b''  # close_notify, or it raises
+
+        join = in_thread(talk)
+        client, _address = listener.accept()
+
+        def receive() -> None:
+            with pytest.raises(twspy.SocketClosed):
+                client.recv()
+
+        join_reader = in_thread(receive)
+        wait_until_receiving(client)
+        client.close()
+        assert join_reader() is None
+        assert join() is None
 
 
 def test_close_while_another_thread_receives_says_so_to_the_peer(
@@ -604,4 +632,4 @@ def test_handshake_on_a_connected_socket(
         connection.send(connection.recv())
         with pytest.raises(twspy.SocketClosed):
             connection.recv()
-    join()
+    assert join() is None
