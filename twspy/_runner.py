@@ -37,6 +37,7 @@ class Loops(Protocol):
         backlog: int,
         patience: float | None,
         tells_sent: bool,
+        asks_handshake: bool,
         /,
     ) -> None: ...
     def _loop_tls(self, context: Any, /) -> None: ...
@@ -103,7 +104,13 @@ class Runner:
             return 'not started'
         return 'stopped' if self.done.is_set() else 'running'
 
-    def start(self, loops: Loops, count: int, tells_sent: bool) -> None:
+    def start(
+        self,
+        loops: Loops,
+        count: int,
+        tells_sent: bool,
+        asks_handshake: bool,
+    ) -> None:
         """Listen, and turn so many loops, each on a thread of its own."""
         check_number('loops', count, 'a number of loops')
         if self.loops is not None or self.started > 0:
@@ -113,7 +120,12 @@ class Runner:
         sockets = self.listener.open_more(count)
         try:
             loops._loop_listen(
-                self, sockets, _BACKLOG, self.patience, tells_sent
+                self,
+                sockets,
+                _BACKLOG,
+                self.patience,
+                tells_sent,
+                asks_handshake,
             )
             if self.tls is not None:
                 loops._loop_tls(self.tls.context_for(server_side=True))

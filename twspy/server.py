@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger('twspy.server')
 
 
+def _overrides(method: object, base: object) -> bool:
+    """Whether a server's bound method is not the one that does nothing."""
+    return getattr(method, '__func__', None) is not base
+
+
 class Server(_Loops):
     """A server whose handlers are called for each client.
 
-    Override `onopen`, `onmessage`, `onclose`, `onping`, `onpong`, `onerror`
-    and `onrequest`, then call `run()`. A client is a `Connection`: handlers
-    may call its `send()`, `recv()` and `close()`.
+    Override `onopen`, `onmessage`, `onclose`, `onping`, `onpong`, `onerror`,
+    `onhandshake` and `onrequest`, then call `run()`. A client is a
+    `Connection`: handlers may call its `send()`, `recv()` and `close()`.
 
     Threads: handlers of one client are called in order and never overlap, but
     on changing threads of the server. So keep nothing of a client in a
@@ -152,6 +157,42 @@ class Server(_Loops):
 
     # Handlers
 
+    def onhandshake(
+        self, client: Connection, request: Request
+    ) -> Response | None:
+        """Called with each request for a WebSocket that may be accepted.
+
+        That is one that the options (`locations`, `trusted_origins`, `auth`)
+        allow. Look at `request.headers`, `request.path` or `request.query`,
+        for a cookie or a token, and decide:
+
+        - Return None to accept.
+        - Return `Response(101, headers=...)` to accept, with more fields in
+          the answer, such as Set-Cookie. A Sec-WebSocket-Protocol among them
+          is the subprotocol; it must be one that the client has offered.
+          Fields that the handshake itself writes are a ValueError.
+        - Return a Response with a status from 300 on, such as 403 or a
+          redirect, or raise HandshakeError with a status (None: 403),
+          headers and a body (empty: its message). Both go to the client as
+          they are. So does the HandshakeError of a `twspy.connect()` in here,
+          if it is not caught.
+
+        What else it raises, or returns, goes to `onerror`, and the client
+        gets 500.
+
+        client: what `onopen` is going to be called with. It takes attributes,
+        and `username` and `remote_address` are there; it can't send or
+        receive yet (RuntimeError), and its `state` is 'connecting'. Where the
+        client is refused, or gone before it has the answer, neither `onopen`
+        nor `onclose` is called.
+
+        A handler that takes its time holds up nobody else; `open_timeout`
+        bounds it, as a part of the opening handshake. Override it on the
+        class, or before `start()`: only then is a Request made for each
+        handshake.
+        """
+        return None
+
     def onopen(self, client: Connection) -> None:
         """Called when a client has connected."""
         logger.debug('client %s connected', client)
@@ -258,8 +299,12 @@ class Server(_Loops):
         `max_threads` is divided among the loops, with 2 at least for each
         where it is not 1; `max_half_open` counts for each loop.
         """
-        onsent = getattr(self.onsent, '__func__', None)
-        self._runner.start(self, loops, tells_sent=onsent is not Server.onsent)
+        self._runner.start(
+            self,
+            loops,
+            tells_sent=_overrides(self.onsent, Server.onsent),
+            asks_handshake=_overrides(self.onhandshake, Server.onhandshake),
+        )
         return self
 
     def stop(

@@ -29,6 +29,16 @@ tws_connection_ready(ConnectionObject *conn)
         PyErr_SetString(PyExc_RuntimeError, "the Connection is being deleted");
         return false;
     }
+    if (conn->server != NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        conn->head != NULL
+                            ? "the opening handshake of this client is not "
+                              "done: send, receive and close in onopen() and "
+                              "later; to refuse it, return a Response or "
+                              "raise HandshakeError"
+                            : "this client was not let in");
+        return false;
+    }
     PyErr_SetString(PyExc_RuntimeError,
                     "Connection.__init__(sock) was not called: call "
                     "super().__init__(sock) in the subclass");

@@ -34,6 +34,12 @@ tws_served_new(struct tws_state *state, PyObject *server,
     return (PyObject *)conn;
 }
 
+void
+tws_served_turn_away(ConnectionObject *conn)
+{
+    Py_CLEAR(conn->head);
+}
+
 /* Closing or closed: SocketClosed with what is known of it. */
 static int
 raise_closed(ConnectionObject *conn)

@@ -202,6 +202,9 @@ get_state(PyObject *self, void *closure)
             state = "closing";
         }
     }
+    else if (conn->server != NULL && conn->head != NULL) {
+        state = "connecting";
+    }
     else if (conn->blocking != NULL) {
         pthread_mutex_lock(&conn->blocking->lock);
         if (!conn->blocking->over) {
@@ -295,7 +298,8 @@ static PyGetSetDef connection_getset[] = {
                "proved to be\nits own, a str; else None."),
      NULL},
     {"state", get_state, NULL,
-     PyDoc_STR("'open', 'closing' (a Close frame was sent) or 'closed'."),
+     PyDoc_STR("'open', 'closing' (a Close frame was sent) or 'closed'; in "
+               "a server's\nonhandshake() 'connecting'."),
      NULL},
     {"queued", get_queued, NULL,
      PyDoc_STR("Bytes that a client of a Server was sent and the system has "

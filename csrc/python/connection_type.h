@@ -47,7 +47,8 @@ typedef struct {
     struct tws_blocking *blocking; /* owned, or NULL */
     struct tws_client *client;     /* a reference, or NULL */
     PyObject *server;              /* strong; of a served client */
-    PyObject *head;     /* strong; bytes of a served client's request head */
+    PyObject *head;     /* strong; bytes of a served client's request head;
+                         * NULL: it was not let in */
     PyObject *protocol; /* strong; str or None, of a served client */
     PyObject *bridge;   /* strong; of a served client whose TLS is an
                          * ssl.SSLContext's; else NULL */
@@ -165,6 +166,8 @@ PyObject *tws_blocking_receive_forever(ConnectionObject *conn);
 PyObject *tws_served_new(struct tws_state *state, PyObject *server,
                          const struct tws_address *peer, struct tws_span head,
                          PyObject *protocol);
+/* No client comes of it. */
+void tws_served_turn_away(ConnectionObject *conn);
 /* Waits for room in its queue. `deadline` NULL: see served_wait.h. */
 int tws_served_send_message(ConnectionObject *conn, PyObject *message,
                             size_t fragment,

@@ -290,6 +290,7 @@ static void
 discard(void *context, void *user)
 {
     (void)context;
+    tws_served_turn_away(user);
     Py_DECREF((PyObject *)user);
 }
 

@@ -133,7 +133,8 @@ fail:
 }
 
 const char tws_server_listen_doc[] =
-    "_loop_listen($self, runner, sockets, backlog, patience, tells_sent, /)\n"
+    "_loop_listen($self, runner, sockets, backlog, patience, tells_sent,\n"
+    "             asks_handshake, /)\n"
     "--\n"
     "\n"
     "Start listening, on one socket for each loop. runner: its spawn(number) "
@@ -142,7 +143,7 @@ const char tws_server_listen_doc[] =
     "stopping() and\n"
     "ended() hear of that for each loop. patience: seconds that a stop waits "
     "for the\n"
-    "clients. tells_sent: call onsent().";
+    "clients. tells_sent: call onsent(). asks_handshake: call onhandshake().";
 
 PyObject *
 tws_server_listen(PyObject *self, PyObject *args)
@@ -150,11 +151,13 @@ tws_server_listen(PyObject *self, PyObject *args)
     ServerObject *server = (ServerObject *)self;
     int backlog;
     int tells_sent;
+    int asks_handshake;
     PyObject *runner;
     PyObject *sockets;
     PyObject *patience;
-    if (!PyArg_ParseTuple(args, "OO!iOp:_loop_listen", &runner, &PyTuple_Type,
-                          &sockets, &backlog, &patience, &tells_sent)
+    if (!PyArg_ParseTuple(args, "OO!iOpp:_loop_listen", &runner, &PyTuple_Type,
+                          &sockets, &backlog, &patience, &tells_sent,
+                          &asks_handshake)
         || !tws_server_is_ready(server)
         || tws_timeout_from_object(patience, "max_join_time",
                                    &server->patience)
@@ -179,6 +182,7 @@ tws_server_listen(PyObject *self, PyObject *args)
     server->loop_count = (unsigned)PyTuple_GET_SIZE(sockets);
     server->runner = Py_NewRef(runner);
     server->tells_sent = tells_sent != 0;
+    server->asks_handshake = asks_handshake != 0;
     Py_RETURN_NONE;
 }
 

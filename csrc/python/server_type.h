@@ -37,6 +37,7 @@ typedef struct tws_server_object {
     PyObject *onclose; /* strong; callable whose signature was looked at */
     bool onclose_takes_message; /* what that found */
     bool tells_sent;            /* onsent() is to be called */
+    bool asks_handshake;        /* onhandshake() is to be called */
     bool foreign_origin_seen;   /* the warning is given once */
     atomic_bool accept_paused;  /* that warning, too */
     PyObject *exit; /* strong; SystemExit that a handler raised, or NULL */

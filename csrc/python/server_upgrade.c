@@ -2,6 +2,7 @@
  * welcome? */
 #include "python/server_type.h"
 
+#include "python/address.h"
 #include "python/errors.h"
 #include "python/head_objects.h"
 #include "python/origin_notice.h"
@@ -73,14 +74,25 @@ authenticate(ServerObject *server, const struct upgrade *upgrade,
     return result;
 }
 
-/* The 101 for `client`, which the engine has then. 0, or -1 with an
- * exception. */
+/* The 101 for `client`, which the engine has then. 1: accepted; 0: answered
+ * otherwise; -1 with an exception. */
 static int
 accept_client(ServerObject *server, const struct upgrade *upgrade,
-              ConnectionObject *client)
+              ConnectionObject *client, const struct tws_http_field *fields,
+              size_t field_count)
 {
+    struct tws_handshake_request request = *upgrade->request;
     struct tws_error err;
     struct tws_error ignored;
+    if (client->protocol != Py_None) {
+        Py_ssize_t length;
+        request.protocol.data =
+            PyUnicode_AsUTF8AndSize(client->protocol, &length);
+        if (request.protocol.data == NULL) {
+            return -1;
+        }
+        request.protocol.length = (size_t)length;
+    }
     if (tws_notice_foreign_origin(server->state, server->options,
                                   upgrade->head, &server->foreign_origin_seen)
         < 0) {
@@ -94,10 +106,10 @@ accept_client(ServerObject *server, const struct upgrade *upgrade,
         return -1;
     }
     enum tws_status status =
-        tws_handshake_accept(upgrade->handshake, upgrade->request, NULL, 0,
+        tws_handshake_accept(upgrade->handshake, &request, fields, field_count,
                              Py_NewRef(client), &err);
     if (status == TWS_OK) {
-        return 0;
+        return 1;
     }
     Py_DECREF(client);
     if (status != TWS_REFUSED || err.http_status == 0) {
@@ -111,28 +123,136 @@ accept_client(ServerObject *server, const struct upgrade *upgrade,
     return 0;
 }
 
-/* 0: decided; -1 with an exception. */
+/* What the program decides on; see twspy/_onhandshake.py. */
+static PyObject *
+ask_program(ServerObject *server, const struct upgrade *upgrade,
+            ConnectionObject *client)
+{
+    PyObject *decision = NULL;
+    PyObject *request = NULL;
+    PyObject *address =
+        tws_address_object(tws_handshake_peer(upgrade->handshake));
+    if (address != NULL) {
+        request = tws_request_object(server->state, upgrade->head, address);
+        Py_DECREF(address);
+    }
+    if (request != NULL) {
+        decision = PyObject_CallFunctionObjArgs(
+            server->state->call_onhandshake, (PyObject *)server,
+            (PyObject *)client, request, NULL);
+        Py_DECREF(request);
+    }
+    return decision;
+}
+
+/* Accepts with the fields that `pairs` holds, a tuple of pairs of bytes; as
+ * accept_client(). */
 static int
-decide(ServerObject *server, const struct upgrade *upgrade)
+accept_with(ServerObject *server, const struct upgrade *upgrade,
+            ConnectionObject *client, PyObject *pairs)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(pairs);
+    int result = -1;
+    struct tws_http_field *fields =
+        PyMem_Calloc((size_t)count + 1, sizeof(*fields));
+    if (fields == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_ssize_t name;
+        Py_ssize_t value;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(pairs, i), "y#y#",
+                              &fields[i].name.data, &name,
+                              &fields[i].value.data, &value)) {
+            goto done;
+        }
+        fields[i].name.length = (size_t)name;
+        fields[i].value.length = (size_t)value;
+    }
+    result = accept_client(server, upgrade, client, fields, (size_t)count);
+done:
+    PyMem_Free(fields);
+    return result;
+}
+
+/* As accept_client(). */
+static int
+carry_out(ServerObject *server, const struct upgrade *upgrade,
+          ConnectionObject *client, PyObject *decision)
+{
+    int http_status;
+    PyObject *pairs;
+    PyObject *protocol;
+    const char *reason;
+    Py_ssize_t reason_length;
+    struct tws_error why;
+    struct tws_span answer;
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(decision, "iO!Oy#y#", &http_status, &PyTuple_Type,
+                          &pairs, &protocol, &reason, &reason_length,
+                          &answer.data, &length)) {
+        return -1;
+    }
+    if (http_status != 101) {
+        answer.length = (size_t)length;
+        (void)tws_error_refused(&why, (uint16_t)http_status, "%s", reason);
+        return turn_away(server, upgrade, answer, &why);
+    }
+    if (protocol != Py_None) {
+        Py_SETREF(client->protocol, Py_NewRef(protocol));
+    }
+    return accept_with(server, upgrade, client, pairs);
+}
+
+/* As accept_client(). */
+static int
+decide_on_client(ServerObject *server, const struct upgrade *upgrade,
+                 ConnectionObject *client)
+{
+    if (!server->asks_handshake) {
+        return accept_client(server, upgrade, client, NULL, 0);
+    }
+    PyObject *decision = ask_program(server, upgrade, client);
+    if (decision == NULL) {
+        return -1;
+    }
+    int result = carry_out(server, upgrade, client, decision);
+    Py_DECREF(decision);
+    return result;
+}
+
+/* 0: decided; -1 with an exception, and *client where there was one by then
+ * (strong, or None). */
+static int
+decide(ServerObject *server, const struct upgrade *upgrade, PyObject **client)
 {
     PyObject *username;
-    int known = authenticate(server, upgrade, &username);
-    if (known <= 0) {
-        return known;
+    int result = authenticate(server, upgrade, &username);
+    if (result <= 0) {
+        return result;
     }
-    PyObject *client =
+    PyObject *made =
         tws_served_new(server->state, (PyObject *)server,
                        tws_handshake_peer(upgrade->handshake),
                        tws_handshake_head(upgrade->handshake, upgrade->head),
                        chosen_protocol(server, upgrade->request->protocol));
-    if (client == NULL) {
+    if (made == NULL) {
         Py_XDECREF(username);
         return -1;
     }
-    ((ConnectionObject *)client)->username = username;
-    int result = accept_client(server, upgrade, (ConnectionObject *)client);
-    Py_DECREF(client);
-    return result;
+    ConnectionObject *conn = (ConnectionObject *)made;
+    conn->username = username;
+    result = decide_on_client(server, upgrade, conn);
+    if (result <= 0) {
+        tws_served_turn_away(conn);
+    }
+    if (result < 0) {
+        Py_SETREF(*client, made);
+        return -1;
+    }
+    Py_DECREF(made);
+    return 0;
 }
 
 void
@@ -141,17 +261,19 @@ tws_server_on_upgrade(ServerObject *server, struct tws_handshake *handshake,
                       const struct tws_handshake_request *request)
 {
     struct tws_error err;
+    PyObject *client = Py_NewRef(Py_None);
     const struct upgrade upgrade = {
         .handshake = handshake,
         .head = head,
         .request = request,
     };
-    if (decide(server, &upgrade) < 0) {
-        tws_server_handler_failed(server, Py_None);
+    if (decide(server, &upgrade, &client) < 0) {
+        tws_server_handler_failed(server, client);
         /* Undecided, the engine drops it. */
         (void)tws_handshake_refuse(handshake, 500,
                                    "the server failed to accept this "
                                    "connection",
                                    false, &err);
     }
+    Py_DECREF(client);
 }

@@ -45,6 +45,7 @@
     X("twspy.http", Headers)                                                  \
     X("twspy.http", Request)                                                  \
     X("twspy.http", Response)                                                 \
+    X("twspy._onhandshake", call_onhandshake)                                 \
     X("twspy._support", log_accept_paused)                                    \
     X("twspy._support", log_client_ended)                                     \
     X("twspy._support", log_debug)                                            \

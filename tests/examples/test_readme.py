@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 from certificates import Certificates
+from credentials import challenges, digest
 from programs import ROOT, Program, free_port, run_python, wait_for_port
+from rawpeer import RawPeer, request
 from websockets.sync.client import connect
 
 import twspy
@@ -36,11 +38,11 @@ def programs() -> dict[str, str]:
         'with twspy.connect': 'client',
         'twspy.reconnect': 'reconnecting client',
         'class Chat': 'chat',
+        'class Members': 'members',
         'class EchoConnection': 'connection',
         'class DigestServer': 'stream server',
         'send_stream()': 'stream client',
         'class Echo(': 'tls server',
-        'BasicAuth': 'asking server',
         'sock.listen()': 'frame server',
         'sock.connect': 'frame client',
     }
@@ -93,21 +95,6 @@ def test_tls_server(tmp_path: Path, certificates: Certificates) -> None:
         ) as connection:
             connection.send(GREETING)
             assert connection.recv(timeout=10).payload == GREETING
-        server.send_signal(signal.SIGINT)
-        assert server.wait() == 0
-
-
-def test_server_that_asks_who_it_is(tmp_path: Path) -> None:
-    port = free_port()
-    with running(tmp_path, 'asking server', port) as server:
-        wait_for_port(port)
-        url = f'ws://127.0.0.1:{port}/'
-        auth = 'ada', 'lovelace'
-        with twspy.connect(url, auth=auth) as connection:
-            assert connection.recv(timeout=10).payload == 'Hello, ada!'
-        for wrong in None, ('ada', 'guess'), ('bob', ''):
-            with pytest.raises(twspy.HandshakeError, match='401'):
-                twspy.connect(url, auth=wrong)
         server.send_signal(signal.SIGINT)
         assert server.wait() == 0
 
@@ -169,6 +156,33 @@ def test_chat(tmp_path: Path) -> None:
                 expected = {'text': GREETING, 'members': 2}
                 assert json.loads(peer.recv()) == expected
         server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_members(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path, 'members', port) as server:
+        wait_for_port(port)
+        address = ('127.0.0.1', port)
+        for name, password, path, status in (
+            ('alice', 'wonderland', '/admin', 101),
+            ('bob', 'builder', '/', 101),
+            ('bob', 'builder', '/admin', 403),
+            ('bob', 'wonderland', '/', 401),
+        ):
+            with RawPeer.open(address) as peer:
+                peer.send(request(path))
+                found, head, _ = peer.read_answer()
+                assert found == 401
+            (challenge,) = challenges([head['www-authenticate']]).values()
+            answer = digest(challenge, name, password, uri=path)
+            with RawPeer.open(address) as peer:
+                peer.send(request(path, Authorization=answer))
+                assert peer.read_head()[0] == status
+                if status == 101:
+                    greeting = peer.read_frame().payload.decode()
+                    assert greeting == f'Hello, {name}!'
+        server.send_signal(signal.SIGINT)
         assert server.wait() == 0
 
 
