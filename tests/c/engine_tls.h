@@ -125,6 +125,14 @@ carry_down(struct crypt *crypt, struct carried *down)
     return true;
 }
 
+/* The raw client has closed its descriptor: it hears nothing any more. */
+static inline bool
+is_gone(const struct crypt *crypt)
+{
+    struct pollfd entry = {.fd = crypt->plain};
+    return poll(&entry, 1, 0) == 1 && (entry.revents & POLLHUP) != 0;
+}
+
 /* Waits until something can go on, or the time is over. */
 static inline bool
 await_either(struct crypt *crypt, const struct carried *up,
@@ -143,9 +151,12 @@ await_either(struct crypt *crypt, const struct carried *up,
     if (hears && tws_pending(&crypt->tls)) {
         return true;
     }
-    /* A hang-up is reported unasked. */
-    entries[0].fd = entries[0].events == 0 ? -1 : entries[0].fd;
-    entries[1].fd = entries[1].events == 0 ? -1 : entries[1].fd;
+    if (up->first < up->last) {
+        entries[0].fd = -1; /* else its hang-up would wake us in vain */
+    }
+    if (entries[1].events == 0) {
+        entries[1].fd = -1;
+    }
     return poll(entries, 2, PATIENCE_SECONDS * 1000) > 0;
 }
 
@@ -155,11 +166,13 @@ shake_hands(struct crypt *crypt)
     struct tws_error err;
     unsigned events = 0;
     enum tws_status status = tws_secure(&crypt->tls, &events, &err);
-    while (status == TWS_AGAIN) {
-        struct pollfd entry = {.fd = crypt->tls.fd,
-                               .events = events == TWS_WAIT_WRITE ? POLLOUT
-                                                                  : POLLIN};
-        if (poll(&entry, 1, PATIENCE_SECONDS * 1000) <= 0) {
+    while (status == TWS_AGAIN && !is_gone(crypt)) {
+        struct pollfd entries[2] = {
+            {.fd = crypt->tls.fd,
+             .events = events == TWS_WAIT_WRITE ? POLLOUT : POLLIN},
+            {.fd = crypt->plain},
+        };
+        if (poll(entries, 2, PATIENCE_SECONDS * 1000) <= 0) {
             return false;
         }
         status = tws_secure(&crypt->tls, &events, &err);
@@ -176,7 +189,8 @@ crypt_main(void *argument)
     must(up != NULL && down != NULL, "calloc");
     if (shake_hands(crypt)) {
         while (carry_up(crypt, up) && carry_down(crypt, down)
-               && !(up->told && down->told) && await_either(crypt, up, down)) {
+               && !(up->told && (down->told || is_gone(crypt)))
+               && await_either(crypt, up, down)) {
         }
     }
     int fd = crypt->tls.fd;
