@@ -580,34 +580,6 @@ def test_close_while_another_thread_receives_says_so_to_the_peer(
         assert join() is None
 
 
-def test_close_while_another_thread_receives_says_so_to_the_peer(
-    certificates: Certificates,
-) -> None:
-    with twspy.websocket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        listener.listen()
-        listener.enable_ssl(certfile=certificates.server.combined)
-        listener.settimeout(SOON)
-
-        def talk() -> None:
-            with wrap(listener, certificates.client_context()) as sock:
-                handshake(sock)
-                assert sock.recv(1) == b''  # close_notify, or it raises
-
-        join = in_thread(talk)
-        client, _address = listener.accept()
-
-        def receive() -> None:
-            with pytest.raises(twspy.SocketClosed):
-                client.recv()
-
-        join_reader = in_thread(receive)
-        wait_until_receiving(client)
-        client.close()
-        join_reader()
-        join()
-
-
 def test_handshake_on_a_connected_socket(
     tls: Options, certificates: Certificates
 ) -> None:
