@@ -45,7 +45,7 @@ def call_onhandshake(
     try:
         response = server.onhandshake(client, request)
     except HandshakeError as error:
-        return _refuse(_response_of(error), str(error))
+        return _refuse(_response_of(error), _words_of(error))
     if response is None:
         return 101, (), None, b'', b''
     if not isinstance(response, Response):
@@ -97,10 +97,16 @@ def _chosen_protocol(response: Response, request: Request) -> str | None:
     return chosen[0]
 
 
+def _words_of(error: HandshakeError) -> str:
+    """What it was raised with, without what its text says of the rest."""
+    return str(error.args[0]) if error.args else ''
+
+
 def _response_of(error: HandshakeError) -> Response:
     """The answer that an exception stands for."""
     status = 403 if error.status is None else error.status
-    return Response(status, error.headers, error.body or f'{error}\n')
+    body = error.body or f'{_words_of(error)}\n'
+    return Response(status, error.headers, body)
 
 
 def _refuse(response: Response, why: str) -> Decision:

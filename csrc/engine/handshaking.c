@@ -21,9 +21,11 @@ struct tws_handshake {
     struct tws_half_open_entry half_open;
     struct tws_error refusal; /* that a handler has decided on, until it is
                                * told; status TWS_OK: none */
-    void *user;    /* of an accepted one, until it becomes a client's */
-    bool placed;   /* has a place among max_clients, until a client has it */
-    bool writing;  /* watched for room to write, else for bytes */
+    void *user;   /* of an accepted one, until it becomes a client's */
+    bool placed;  /* has a place among max_clients, until a client has it */
+    bool writing; /* watched for room to write, else for bytes */
+    int fd;       /* the transport's; who takes the role reads it while the TLS
+                   * handshake may change that one */
     bool detached; /* a worker that does not drive has it in a handler;
                     * written under the pool's lock */
     bool expired;  /* meanwhile */
@@ -374,8 +376,8 @@ tws_handshake_detach(struct tws_handshake *handshake)
 {
     struct tws_error ignored; /* it would be told of it, and look away */
     handshake->detached = true;
-    (void)tws_poller_remove(handshake->server->poller,
-                            handshake->opening.transport.fd, &ignored);
+    (void)tws_poller_remove(handshake->server->poller, handshake->fd,
+                            &ignored);
 }
 
 /* The slow handler has returned. */
@@ -502,6 +504,7 @@ tws_handshake_begin(struct tws_server *server, int fd,
         return tws_error_nomem(err);
     }
     handshake->watch.kind = TWS_WATCH_HANDSHAKE;
+    handshake->fd = fd;
     handshake->server = server;
     handshake->peer = *peer;
     tws_transport_plain(&transport, fd);
