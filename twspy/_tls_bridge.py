@@ -321,6 +321,7 @@ class _Bridge:
         with _lock:
             _bridge = None
             for stream in {*self._streams.values(), *self.newcomers}:
+                stream.forget = lambda fd: None  # the poller may be at fault
                 stream.fail(failure)
             for sent in [*self.askers, *self._waiting]:
                 sent.set()

@@ -103,9 +103,15 @@ def test_start_does_not_wait(serve: Maker) -> None:
 
 
 def test_records_leave_at_once(serve: Maker) -> None:
-    serve.connect()
-    [stream] = streams()
-    assert stream.tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    one, two = tcp_pair()
+    with two:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        bridged = _tls_bridge.start(
+            serve.server_context, one, server_side=True
+        )
+        [stream] = streams()
+        assert stream.tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        bridged.close()
 
 
 def test_unix_sockets_are_taken(serve: Maker) -> None:
