@@ -130,6 +130,13 @@ judge_answer(struct tws_asking *asking, struct tws_error *err)
         return status;
     }
     if (head.status / 100 == 1 && head.status != 101) {
+        asking->interim++;
+        if (asking->interim > TWS_ASKING_INTERIM_MAX) {
+            return tws_error_refused(err, 0,
+                                     "more than %d interim answers (1xx), "
+                                     "expected 101 Switching Protocols",
+                                     (int)TWS_ASKING_INTERIM_MAX);
+        }
         tws_buffer_consume(&asking->in, asking->head_length);
         asking->head_length = 0;
         asking->scanner = (struct tws_http_scanner){.scanned = 0};

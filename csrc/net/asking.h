@@ -10,6 +10,7 @@
 
 enum {
     TWS_ASKING_BODY_MAX = 64 * 1024, /* bytes kept of a refusal's body */
+    TWS_ASKING_INTERIM_MAX = 32,     /* answers before the answer */
 };
 
 enum tws_asking_state {
@@ -27,6 +28,7 @@ struct tws_asking {
     struct tws_buffer in;      /* the answer, from its head on */
     struct tws_http_scanner scanner;
     size_t head_length; /* of the answer; 0: not known yet */
+    unsigned interim;   /* answers of 1xx so far */
     struct tws_span protocol;
     struct tws_http_body body; /* of a refusal, as it arrives */
     struct tws_buffer content; /* of that body */

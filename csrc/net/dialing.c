@@ -15,8 +15,10 @@ enum stage {
 };
 
 /* A host for people: cut, so that something else fits beside it. */
+enum { HOST_SHOWN = 64 };
+
 struct place {
-    char host[65];
+    char host[HOST_SHOWN + 1];
     uint16_t port; /* 0: it goes without saying */
 };
 
@@ -56,7 +58,7 @@ static struct place
 place_of(const char *host, uint16_t port)
 {
     struct place place = {.port = port};
-    (void)snprintf(place.host, sizeof(place.host), "%s",
+    (void)snprintf(place.host, sizeof(place.host), "%.*s", HOST_SHOWN,
                    host[0] == '\0' ? "localhost" : host);
     for (char *p = place.host; *p != '\0'; p++) {
         if (*p < 0x20 || *p > 0x7e) {
@@ -300,11 +302,7 @@ tws_dialing_transport(struct tws_dialing *dialing,
 enum tws_dialing_state
 tws_dialing_state(const struct tws_dialing *dialing)
 {
-    struct tws_error ignored;
     bool own;
-    if (tws_dialing_refusal(dialing, &ignored)) {
-        return TWS_DIALING_REFUSING;
-    }
     switch ((enum stage)dialing->stage) {
     case LOOKING_UP:
         return TWS_DIALING_RESOLVING;
@@ -322,8 +320,15 @@ tws_dialing_state(const struct tws_dialing *dialing)
     case ASKING:
         break;
     }
-    return dialing->asking.state == TWS_ASKING_WRITING ? TWS_DIALING_ASKING
-                                                       : TWS_DIALING_ANSWERING;
+    switch ((enum tws_asking_state)dialing->asking.state) {
+    case TWS_ASKING_WRITING:
+        return TWS_DIALING_ASKING;
+    case TWS_ASKING_READING:
+        return TWS_DIALING_ANSWERING;
+    case TWS_ASKING_REFUSING:
+        break;
+    }
+    return TWS_DIALING_REFUSING;
 }
 
 /* "look-up of" and the like, then "proxy " perhaps, then the place. */

@@ -33,11 +33,11 @@ enum tws_dialing_step {
 enum tws_dialing_state {
     TWS_DIALING_RESOLVING,
     TWS_DIALING_CONNECTING,
-    TWS_DIALING_SECURING, /* TLS, with the proxy or with the server */
-    TWS_DIALING_TUNNELLING,
-    TWS_DIALING_ASKING,    /* writing the request */
-    TWS_DIALING_ANSWERING, /* reading the head of the answer */
-    TWS_DIALING_REFUSING,  /* reading the body of a refusal */
+    TWS_DIALING_SECURING,   /* TLS, with the proxy or with the server */
+    TWS_DIALING_TUNNELLING, /* up to the body of the proxy's refusal */
+    TWS_DIALING_ASKING,     /* writing the request */
+    TWS_DIALING_ANSWERING,  /* reading the head of the answer */
+    TWS_DIALING_REFUSING,   /* reading the body of the server's refusal */
 };
 
 /* Writes the request down. What `offer` points to is borrowed as long as the

@@ -8,7 +8,7 @@
 static enum tws_status
 make_tunnel(struct tws_proxying *proxying, enum tws_tunnel_kind kind,
             const char *host, const struct tws_address *address,
-            struct tws_error *err)
+            const char *user_agent, struct tws_error *err)
 {
     struct tws_tunnel_options options = {
         .kind = kind,
@@ -17,7 +17,7 @@ make_tunnel(struct tws_proxying *proxying, enum tws_tunnel_kind kind,
         .address = address,
         .username = proxying->username,
         .password = proxying->password,
-        .user_agent = "twspy",
+        .user_agent = user_agent,
     };
     struct tws_tunnel *made = NULL;
     enum tws_status status = tws_tunnel_new(&options, &made, err);
@@ -68,7 +68,7 @@ tws_proxying_init(struct tws_proxying *proxying, const struct tws_proxy *proxy,
          * for is found out before anybody is asked. */
         status =
             make_tunnel(proxying, socks ? TWS_TUNNEL_SOCKS5 : TWS_TUNNEL_HTTP,
-                        host, NULL, err);
+                        host, NULL, proxy->user_agent, err);
     }
     if (status == TWS_OK && proxy->kind == TWS_PROXY_HTTPS) {
         char peer[TWS_HOST_MAX + 8];
@@ -115,7 +115,8 @@ tws_proxying_look_up(struct tws_proxying *proxying, struct tws_error *err)
         return tws_error_os(err, EADDRNOTAVAIL, "getaddrinfo");
     }
     if (status == TWS_OK) {
-        status = make_tunnel(proxying, TWS_TUNNEL_SOCKS5, NULL, &address, err);
+        status = make_tunnel(proxying, TWS_TUNNEL_SOCKS5, NULL, &address, NULL,
+                             err);
         proxying->resolved = status == TWS_OK;
         forget_credentials(proxying);
     }

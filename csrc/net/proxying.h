@@ -21,6 +21,7 @@ struct tws_proxy {
     const char *username;            /* NULL: no credentials */
     const char *password;            /* NULL: an empty one */
     struct tws_tls_context *context; /* of HTTPS */
+    const char *user_agent;          /* for HTTP; NULL: none is told */
 };
 
 /* A zeroed struct is no proxy: everything succeeds at once. */

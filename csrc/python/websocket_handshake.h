@@ -35,6 +35,16 @@ int tws_handshake_wait(WebsocketObject *ws, struct tws_wait *waits,
                        size_t count, const struct tws_deadline *deadline,
                        uint64_t until, int sys_errno);
 
+/* The server wants to know who asks, and can be told: a result beside 0. */
+enum { TWS_HANDSHAKE_CHALLENGED = 2 };
+
+/* In websocket_dial.c: goes on with ws->dialing until it is connected (0), is
+ * TWS_HANDSHAKE_CHALLENGED, or has failed: the websocket is closed then,
+ * unless there was no connection yet, or the call is to be repeated. -1 with
+ * an exception. */
+int tws_handshake_dial(WebsocketObject *ws,
+                       const struct tws_deadline *deadline);
+
 /* In websocket_connect.c: the client's side on a stream that is connected,
  * with `host` (str or None) as the Host field. -1 with an exception. */
 int tws_handshake_as_client(WebsocketObject *ws, PyObject *host,

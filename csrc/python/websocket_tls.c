@@ -230,43 +230,54 @@ tws_websocket_bridge(WebsocketObject *ws)
     return result;
 }
 
+/* SSLError with what the bridge says as its cause. */
+static void
+raise_ssl(const WebsocketObject *ws, const char *what, PyObject *why)
+{
+    PyObject *error = NULL;
+    PyObject *text =
+        PyUnicode_FromFormat("%s %U failed: %S", what, ws->bridge_to, why);
+    if (text != NULL) {
+        error = PyObject_CallOneArg(ws->state->SSLError, text);
+        Py_DECREF(text);
+    }
+    if (error != NULL) {
+        PyException_SetCause(error, Py_NewRef(why)); /* steals */
+        PyErr_SetRaisedException(error);
+    }
+}
+
 int
 tws_websocket_raise_bridge(WebsocketObject *ws, bool timed_out)
 {
-    PyObject *why = NULL;
-    PyObject *text = NULL;
     int result = 0;
     if (ws->bridge == NULL || ws->bridge_to == NULL) {
         return 0;
     }
     PyObject *done = tws_bridge_get(ws->bridge, "handshake_done");
-    if (done == Py_True) {
-        goto done;
+    PyObject *why = tws_bridge_get(ws->bridge, "error");
+    if (done == NULL || why == NULL) {
+        result = -1;
     }
-    result = -1;
-    why = done == NULL ? NULL : tws_bridge_get(ws->bridge, "error");
-    if (why == NULL) {
-        goto done;
+    else if (PyExceptionInstance_Check(why)) {
+        raise_ssl(ws, done == Py_True ? "TLS with" : "TLS handshake with",
+                  why);
+        result = -1;
     }
-    if (timed_out) {
+    else if (timed_out && done != Py_True) {
         PyErr_Format(PyExc_TimeoutError, "TLS handshake with %U timed out",
                      ws->bridge_to);
-        goto done;
+        result = -1;
     }
-    text = PyUnicode_FromFormat("TLS handshake with %U failed: %S",
-                                ws->bridge_to, why);
-    PyObject *error =
-        text == NULL ? NULL : PyObject_CallOneArg(ws->state->SSLError, text);
-    if (error != NULL) {
-        if (PyExceptionInstance_Check(why)) {
-            PyException_SetCause(error, Py_NewRef(why)); /* steals */
-        }
-        PyErr_SetRaisedException(error);
+    else if (done != Py_True) {
+        PyErr_Format(ws->state->SSLError,
+                     "TLS handshake with %U failed: the server closed the "
+                     "connection",
+                     ws->bridge_to);
+        result = -1;
     }
-done:
     Py_XDECREF(done);
     Py_XDECREF(why);
-    Py_XDECREF(text);
     return result;
 }
 

@@ -188,6 +188,23 @@ TEST(interim_answers_are_passed_over)
     close_ends(&ends);
 }
 
+TEST(interim_answers_have_a_bound)
+{
+    struct ends ends;
+    struct tws_handshake_offer offer = plain_offer();
+    open_ends(&ends, &offer, TWS_SPAN(""));
+    CHECK_INT(advance(&ends), TWS_AGAIN);
+    for (int i = 0; i < TWS_ASKING_INTERIM_MAX; i++) {
+        say(&ends, "HTTP/1.1 102 Processing\r\n\r\n");
+        CHECK_INT(advance(&ends), TWS_AGAIN);
+    }
+    say(&ends, "HTTP/1.1 102 Processing\r\n\r\n");
+    CHECK_INT(advance(&ends), TWS_REFUSED);
+    CHECK(!tws_asking_refusal(&ends.asking, &ends.err));
+    CHECK_INT(ends.err.http_status, 0);
+    close_ends(&ends);
+}
+
 TEST(bytes_read_before_are_part_of_the_answer)
 {
     struct ends ends;
@@ -455,7 +472,7 @@ TEST(error_of_the_encryption)
 
 RUN(T(request_is_written), T(host_of_the_offer_is_needed_no_longer),
     T(keys_differ), T(offer_that_is_none), T(good_answer),
-    T(interim_answers_are_passed_over),
+    T(interim_answers_are_passed_over), T(interim_answers_have_a_bound),
     T(bytes_read_before_are_part_of_the_answer), T(body_of_a_refusal),
     T(body_has_a_bound), T(no_answer), T(peer_that_is_gone), T(pending_bytes),
     T(request_that_leaves_byte_by_byte), T(error_of_the_encryption))

@@ -107,7 +107,8 @@ TEST(http)
                                     .host = "proxy.test",
                                     .port = 3128,
                                     .username = "Aladdin",
-                                    .password = "sesame"};
+                                    .password = "sesame",
+                                    .user_agent = "test/1"};
     wiped = 0;
     CHECK_INT(open_ends(&ends, &proxy, "example.org"), TWS_OK);
     CHECK_INT(wiped, 1); /* what is needed of it is written down */
@@ -115,7 +116,7 @@ TEST(http)
     CHECK_INT(advance(&ends), TWS_AGAIN);
     CHECK_INT(ends.events, TWS_WAIT_READ);
     HEAR(&ends, "CONNECT example.org:443 HTTP/1.1\r\n"
-                "Host: example.org:443\r\nUser-Agent: twspy\r\n"
+                "Host: example.org:443\r\nUser-Agent: test/1\r\n"
                 "Proxy-Authorization: Basic QWxhZGRpbjpzZXNhbWU=\r\n\r\n");
     SAY(&ends, OPENED);
     CHECK_INT(advance(&ends), TWS_OK);

@@ -107,6 +107,24 @@ def test_name_that_only_the_proxy_knows(
     assert asked.head['host'] == 'echo.test'  # 80 goes without saying
 
 
+@pytest.mark.parametrize('agent', ['test/1', None])
+def test_user_agent(server: RawServer, agent: str | None) -> None:
+    """That of the request."""
+    headers = [] if agent is None else [('user-AGENT', agent)]
+    with HttpProxy() as proxy:
+        with connect(
+            'http',
+            proxy,
+            ('127.0.0.1', server.port),
+            twspy.websocket(headers=headers),
+        ):
+            pass
+        (tunnel,) = proxy.tunnels
+        assert tunnel.fields.get('user-agent') == agent
+    (asked,) = server.requests
+    assert asked.head.get('user-agent') == agent
+
+
 def test_name_that_we_do_not_know() -> None:
     with SocksProxy() as proxy:
         with pytest.raises(socket.gaierror, match='no-such-host'):
@@ -136,6 +154,23 @@ def test_credentials(server: RawServer, scheme: str) -> None:
             else:
                 assert caught.value.status is None
     assert len(server.requests) == 1
+
+
+def test_password_of_the_server_is_none_of_the_proxy(
+    server: RawServer,
+) -> None:
+    """Whatever it asks for."""
+    answer = (
+        b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\n'
+        b'Content-Length: 0\r\n\r\n'
+    )
+    with HttpProxy(answer=answer) as proxy:
+        sock = twspy.websocket(auth=('Aladdin', 'sesame'))
+        with pytest.raises(HandshakeError) as caught:
+            connect('http', proxy, ('127.0.0.1', server.port), sock)
+        assert caught.value.status == 401
+        assert proxy.accepted == 1
+        assert 'authorization' not in proxy.tunnels[0].fields
 
 
 def test_server_that_the_proxy_can_not_reach(scheme: str) -> None:
