@@ -51,14 +51,6 @@ int tws_websocket_adopt(WebsocketObject *ws, int fd, int family, int type,
 int tws_websocket_take_over(WebsocketObject *ws, PyObject *sock);
 /* The same for a new descriptor; none with AF_UNSPEC. */
 int tws_websocket_open_socket(WebsocketObject *ws, int family, int proto);
-/* The same for the descriptor that the connect() of an AF_UNSPEC websocket has
- * found; timeout and phase stay. */
-int tws_websocket_dress(WebsocketObject *ws, int fd);
-
-/* Ends the connection of a connect() and makes the websocket fit for
- * another; the socket's options are those of a new one. -1 with an
- * exception. */
-int tws_websocket_start_over(WebsocketObject *ws);
 
 /* The handshake is done: `rest` is what came behind it (copied). -1 with
  * MemoryError. */
@@ -74,6 +66,19 @@ int tws_websocket_raise_lost(WebsocketObject *ws, const struct tws_error *err,
 
 /* The deadline of a blocking call that begins now. */
 struct tws_deadline tws_websocket_deadline(const WebsocketObject *ws);
+
+/* websocket_bare.c ----------------------------------------------------- */
+
+/* Makes a websocket that has no descriptor before connect(). -1 with an
+ * exception. */
+int tws_websocket_stay_bare(WebsocketObject *ws, int proto);
+/* Gives it the one that connect() has found, and which it owns, also where
+ * this fails; timeout and phase stay. -1 with an exception. */
+int tws_websocket_dress(WebsocketObject *ws, int fd);
+/* Ends the connection of a connect() and makes the websocket fit for
+ * another; the socket's options are those of a new one. -1 with an
+ * exception. */
+int tws_websocket_start_over(WebsocketObject *ws);
 
 /* websocket_write.c ---------------------------------------------------- */
 
