@@ -590,7 +590,8 @@ def test_failures_leave_nothing_behind(server: Server) -> None:
     before = process.num_fds()
     for _ in range(30):
         fail()
-    assert process.num_fds() == before
+    # Fewer: a thread of a test before may have ended meanwhile.
+    assert process.num_fds() <= before
 
 
 def test_connect_of_a_connected_one() -> None:
