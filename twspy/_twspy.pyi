@@ -158,7 +158,7 @@ class websocket:
         location: str = '/',
         trusted_origins: Iterable[str] | Literal['same-origin'] = (),
         locations: Iterable[str] = (),
-        auth: None = None,
+        auth: Auth | tuple[str, str] | None = None,
         family: int = 2,
         proto: int = 0,
         *,

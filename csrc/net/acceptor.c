@@ -13,7 +13,9 @@ enum {
 struct half_open {
     struct tws_opening opening;
     struct tws_address peer;
-    struct tws_buffer head; /* of an upgrade that was accepted */
+    struct tws_buffer head; /* of an upgrade that was accepted, or that the
+                             * owner is to decide on */
+    struct tws_buffer note; /* the owner's */
     uint64_t deadline;      /* UINT64_MAX: none */
     bool ready;
     bool writing; /* waits for room to write, else for bytes */
@@ -26,7 +28,9 @@ struct tws_acceptor {
     struct half_open **peers; /* owned; the oldest first */
     struct pollfd *polled;    /* owned; those of `peers`, then the listener */
     size_t count;
-    size_t turn; /* where in `peers` the walk goes on */
+    size_t turn;             /* where in `peers` the walk goes on */
+    struct half_open *asked; /* in `peers`; what the owner was asked about by
+                              * the last call, or NULL */
 };
 
 enum tws_status
@@ -62,6 +66,7 @@ free_half_open(struct half_open *peer)
     }
     tws_opening_release(&peer->opening);
     tws_buffer_release(&peer->head);
+    tws_buffer_release(&peer->note);
     free(peer);
 }
 
@@ -85,6 +90,7 @@ tws_accepted_release(struct tws_accepted *accepted)
 {
     tws_buffer_release(&accepted->head);
     tws_buffer_release(&accepted->rest);
+    tws_buffer_release(&accepted->note);
 }
 
 size_t
@@ -129,9 +135,9 @@ keep_head(struct half_open *peer, const struct tws_http_head *head,
     return TWS_OK;
 }
 
-/* Answers a request; *err tells of a refusal. */
+/* Answers a request, or leaves that to the owner; *err tells of a refusal. */
 static void
-decide(const struct tws_acceptor *acceptor, struct half_open *peer,
+decide(struct tws_acceptor *acceptor, struct half_open *peer,
        const struct tws_http_head *head, struct tws_error *err)
 {
     const struct tws_acceptor_options *options = &acceptor->options;
@@ -147,6 +153,11 @@ decide(const struct tws_acceptor *acceptor, struct half_open *peer,
     }
     if (status == TWS_OK) {
         status = keep_head(peer, head, err);
+    }
+    if (status == TWS_OK && options->asks) {
+        status = tws_opening_keep_rest(&peer->opening, err);
+        acceptor->asked = status == TWS_OK ? peer : NULL;
+        return;
     }
     if (status == TWS_OK) {
         status =
@@ -172,8 +183,10 @@ hand_over(struct tws_acceptor *acceptor, size_t index,
         .transport = peer->opening.transport,
         .peer = peer->peer,
         .head = peer->head,
+        .note = peer->note,
     };
     peer->head = TWS_BUFFER_EMPTY;
+    peer->note = TWS_BUFFER_EMPTY;
     if (tws_buffer_append(&accepted->rest, rest.data, rest.length) != TWS_OK) {
         tws_accepted_release(accepted);
         remove_peer(acceptor, index);
@@ -203,6 +216,9 @@ advance_one(struct tws_acceptor *acceptor, size_t index, uint64_t now,
     if (step == TWS_STEP_REQUEST) {
         struct tws_error ignored;
         decide(acceptor, peer, &head, err);
+        if (acceptor->asked != NULL) {
+            return TWS_ACCEPTOR_REQUEST;
+        }
         step = opening->state == TWS_OPENING_DECIDING
                    ? TWS_STEP_GONE
                    : tws_opening_advance(opening, limits, scratch,
@@ -237,6 +253,29 @@ expire(struct tws_acceptor *acceptor, size_t index, struct tws_error *err)
     (void)tws_error_refused(err, 408,
                             "opening handshake not finished in time");
     return TWS_ACCEPTOR_REFUSED;
+}
+
+/* Goes on with the peer that the owner was asked about. */
+static enum tws_acceptor_event
+follow_decision(struct tws_acceptor *acceptor, uint64_t now,
+                struct tws_accepted *accepted, struct tws_address *who,
+                struct tws_error *err)
+{
+    struct half_open *peer = acceptor->asked;
+    size_t index = 0;
+    while (acceptor->peers[index] != peer) {
+        index++;
+    }
+    acceptor->asked = NULL;
+    *who = peer->peer;
+    if (peer->opening.state == TWS_OPENING_DECIDING) {
+        remove_peer(acceptor, index);
+        return TWS_ACCEPTOR_IDLE;
+    }
+    if (peer->opening.accepted && peer->deadline <= now) {
+        return expire(acceptor, index, err);
+    }
+    return advance_one(acceptor, index, now, accepted, err);
 }
 
 /* --- all of them --- */
@@ -350,8 +389,13 @@ tws_acceptor_advance(struct tws_acceptor *acceptor, uint64_t now,
                      struct tws_accepted *accepted, struct tws_address *peer,
                      struct tws_error *err)
 {
-    enum tws_acceptor_event event =
-        advance_all(acceptor, now, accepted, peer, err);
+    enum tws_acceptor_event event = TWS_ACCEPTOR_IDLE;
+    if (acceptor->asked != NULL) {
+        event = follow_decision(acceptor, now, accepted, peer, err);
+    }
+    if (event == TWS_ACCEPTOR_IDLE) {
+        event = advance_all(acceptor, now, accepted, peer, err);
+    }
     if (event == TWS_ACCEPTOR_IDLE && acceptor->listener_ready) {
         event = take_connections(acceptor, now, peer, err);
         if (event == TWS_ACCEPTOR_IDLE) {
@@ -359,6 +403,39 @@ tws_acceptor_advance(struct tws_acceptor *acceptor, uint64_t now,
         }
     }
     return event;
+}
+
+/* --- the owner's decision --- */
+
+struct tws_span
+tws_acceptor_request(const struct tws_acceptor *acceptor)
+{
+    const struct tws_buffer *head = &acceptor->asked->head;
+    return (struct tws_span){
+        .data = (const char *)tws_buffer_data(head),
+        .length = tws_buffer_length(head),
+    };
+}
+
+enum tws_status
+tws_acceptor_accept(struct tws_acceptor *acceptor,
+                    const struct tws_handshake_request *request,
+                    struct tws_span note, struct tws_error *err)
+{
+    struct half_open *peer = acceptor->asked;
+    const struct tws_acceptor_options *options = &acceptor->options;
+    if (tws_buffer_append(&peer->note, note.data, note.length) != TWS_OK) {
+        return tws_error_nomem(err);
+    }
+    return tws_opening_accept(&peer->opening, request, TWS_SPAN(""),
+                              options->fields, options->field_count, err);
+}
+
+enum tws_status
+tws_acceptor_answer(struct tws_acceptor *acceptor, struct tws_span answer,
+                    struct tws_error *err)
+{
+    return tws_opening_answer(&acceptor->asked->opening, answer, err);
 }
 
 /* --- waiting --- */

@@ -25,6 +25,7 @@ struct tws_acceptor_options {
      * it takes over; -1: the connection is to go. NULL: it stays. */
     int (*replace)(void *context, int fd);
     void *context;
+    bool asks; /* the owner decides on upgrades */
 };
 
 enum tws_acceptor_event {
@@ -33,6 +34,9 @@ enum tws_acceptor_event {
     TWS_ACCEPTOR_REFUSED,   /* *peer was sent away, *err says why; call
                              * again */
     TWS_ACCEPTOR_FAILED,    /* *err: the listener can't accept */
+    TWS_ACCEPTOR_REQUEST,   /* *peer asks for an upgrade that the policy
+                             * allows: decide, and call again. Only where
+                             * options.asks */
 };
 
 /* A connection whose 101 is out. */
@@ -42,6 +46,7 @@ struct tws_accepted {
     struct tws_buffer head; /* the request's head, which is well-formed and
                              * allowed by the policy */
     struct tws_buffer rest; /* what came behind it */
+    struct tws_buffer note; /* what tws_acceptor_accept() was given */
 };
 /* But for the transport. */
 void tws_accepted_release(struct tws_accepted *accepted);
@@ -60,6 +65,21 @@ enum tws_acceptor_event tws_acceptor_advance(struct tws_acceptor *acceptor,
                                              struct tws_accepted *accepted,
                                              struct tws_address *peer,
                                              struct tws_error *err);
+
+/* After TWS_ACCEPTOR_REQUEST: the head to decide on, borrowed until then; it
+ * is well-formed and allowed by the policy. */
+struct tws_span tws_acceptor_request(const struct tws_acceptor *acceptor);
+/* The decision: accept `request`, which was read of that head, or send a whole
+ * HTTP answer and close. Of what is not decided, also as this failed, nothing
+ * comes but its end, at the next call of advance; so of what is accepted too
+ * late. `note` is copied, and comes out with the connection. TWS_NOMEM. */
+enum tws_status
+tws_acceptor_accept(struct tws_acceptor *acceptor,
+                    const struct tws_handshake_request *request,
+                    struct tws_span note, struct tws_error *err);
+enum tws_status tws_acceptor_answer(struct tws_acceptor *acceptor,
+                                    struct tws_span answer,
+                                    struct tws_error *err);
 
 /* Waits until something is ready, a half-open connection's time is over, or
  * `timeout_ns` is (UINT64_MAX: no limit). TWS_OK: call advance; TWS_AGAIN:

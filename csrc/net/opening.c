@@ -231,16 +231,19 @@ tws_opening_advance(struct tws_opening *opening,
 
 /* The bytes behind the head must outlive the scratch they were read to where
  * the answer can't be written at once. Copied only where there are any. */
-static enum tws_status
-keep_rest(struct tws_opening *opening)
+enum tws_status
+tws_opening_keep_rest(struct tws_opening *opening, struct tws_error *err)
 {
     if (opening->rest.length == 0 || tws_buffer_length(&opening->in) > 0) {
         return TWS_OK;
     }
-    enum tws_status status = tws_buffer_append(
-        &opening->in, opening->rest.data, opening->rest.length);
+    if (tws_buffer_append(&opening->in, opening->rest.data,
+                          opening->rest.length)
+        != TWS_OK) {
+        return tws_error_nomem(err);
+    }
     opening->rest.data = tws_buffer_data(&opening->in);
-    return status;
+    return TWS_OK;
 }
 
 enum tws_status
@@ -259,8 +262,8 @@ tws_opening_accept(struct tws_opening *opening,
     if (status == TWS_OK) {
         status = tws_http_write_end(&opening->out, err);
     }
-    if (status == TWS_OK && keep_rest(opening) != TWS_OK) {
-        status = tws_error_nomem(err);
+    if (status == TWS_OK) {
+        status = tws_opening_keep_rest(opening, err);
     }
     if (status != TWS_OK) {
         tws_buffer_release(&opening->out); /* it may be refused now */

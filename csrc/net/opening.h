@@ -70,6 +70,11 @@ enum tws_opening_step tws_opening_advance(struct tws_opening *opening,
                                           struct tws_http_head *head,
                                           struct tws_error *err);
 
+/* For an owner that does not decide before its scratch is used again: keeps
+ * what came behind the head. *head is the owner's to keep. TWS_NOMEM. */
+enum tws_status tws_opening_keep_rest(struct tws_opening *opening,
+                                      struct tws_error *err);
+
 /* The owner's decision. Accept writes the 101 with what `fields` holds in
  * addition (whole header lines, may be empty). Answer sends a whole HTTP
  * answer and then closes; refuse makes one from a status and a reason.

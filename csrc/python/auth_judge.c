@@ -258,8 +258,8 @@ judge_nonce(AuthObject *auth, const struct tws_digest_credentials *given,
             PyObject *name, struct tws_verdict *verdict)
 {
     enum tws_nonce_state state;
-    if (tws_auth_nonces_use(auth->nonces, given->request.nonce.value,
-                            given->nc, &state)
+    if (tws_auth_nonces_use(auth->state, auth->nonces,
+                            given->request.nonce.value, given->nc, &state)
         < 0) {
         return -1;
     }
@@ -383,7 +383,7 @@ tws_auth_challenges(AuthObject *auth, bool stale,
     if (auth->nonces == NULL) {
         status = tws_basic_write_challenge(&out[0], auth->realm_span, &err);
     }
-    else if (tws_auth_nonces_make(auth->nonces, nonce) < 0) {
+    else if (tws_auth_nonces_make(auth->state, auth->nonces, nonce) < 0) {
         return -1;
     }
     for (size_t i = 0; status == TWS_OK && i < auth->algorithm_count; i++) {

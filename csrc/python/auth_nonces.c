@@ -1,5 +1,6 @@
 #include "python/auth_nonces.h"
 
+#include "python/errors.h"
 #include "loop/timers.h"
 #include "net/random.h"
 
@@ -15,19 +16,6 @@ struct tws_auth_nonces {
     pthread_mutex_t lock; /* of `nonces`, but for the secret */
     struct tws_nonces nonces;
 };
-
-static int
-raise_error(const struct tws_error *err)
-{
-    if (err->status == TWS_NOMEM) {
-        PyErr_NoMemory();
-    }
-    else {
-        errno = err->sys_errno;
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return -1;
-}
 
 /* Robust: a worker that is killed while it has the lock must not stop the
  * others for ever. */
@@ -52,12 +40,12 @@ init_lock(pthread_mutex_t *lock)
 }
 
 struct tws_auth_nonces *
-tws_auth_nonces_new(uint64_t lifetime_ns)
+tws_auth_nonces_new(struct tws_state *state, uint64_t lifetime_ns)
 {
     uint8_t secret[TWS_NONCE_SECRET];
     struct tws_error err;
     if (tws_random_bytes(secret, sizeof(secret), &err) != TWS_OK) {
-        (void)raise_error(&err);
+        (void)tws_raise(state, &err);
         return NULL;
     }
     struct tws_auth_nonces *made =
@@ -89,7 +77,8 @@ tws_auth_nonces_free(struct tws_auth_nonces *nonces)
 }
 
 int
-tws_auth_nonces_make(const struct tws_auth_nonces *nonces,
+tws_auth_nonces_make(struct tws_state *state,
+                     const struct tws_auth_nonces *nonces,
                      char out[TWS_NONCE_LENGTH])
 {
     uint8_t random[TWS_NONCE_RANDOM];
@@ -98,14 +87,16 @@ tws_auth_nonces_make(const struct tws_auth_nonces *nonces,
         || tws_nonces_make(&nonces->nonces, tws_clock_now() - nonces->began,
                            random, out, &err)
                != TWS_OK) {
-        return raise_error(&err);
+        (void)tws_raise(state, &err);
+        return -1;
     }
     return 0;
 }
 
 int
-tws_auth_nonces_use(struct tws_auth_nonces *nonces, struct tws_span nonce,
-                    uint32_t count, enum tws_nonce_state *state)
+tws_auth_nonces_use(struct tws_state *state, struct tws_auth_nonces *nonces,
+                    struct tws_span nonce, uint32_t count,
+                    enum tws_nonce_state *found)
 {
     struct tws_error err;
     /* The GIL is kept: whoever has the lock computes for a microsecond, and
@@ -123,7 +114,11 @@ tws_auth_nonces_use(struct tws_auth_nonces *nonces, struct tws_span nonce,
         return -1;
     }
     enum tws_status status =
-        tws_nonces_use(&nonces->nonces, nonce, count, now, state, &err);
+        tws_nonces_use(&nonces->nonces, nonce, count, now, found, &err);
     (void)pthread_mutex_unlock(&nonces->lock);
-    return status == TWS_OK ? 0 : raise_error(&err);
+    if (status != TWS_OK) {
+        (void)tws_raise(state, &err);
+        return -1;
+    }
+    return 0;
 }

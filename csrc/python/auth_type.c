@@ -131,7 +131,7 @@ auth_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     if (digest && auth->nonces == NULL) {
-        auth->nonces = tws_auth_nonces_new(lifetime);
+        auth->nonces = tws_auth_nonces_new(auth->state, lifetime);
         if (auth->nonces == NULL) {
             return -1;
         }

@@ -1,5 +1,7 @@
 #include "python/credentials.h"
 
+#include "python/errors.h"
+#include "net/random.h"
 #include "protocol/http_auth.h"
 
 /* One of both, in the form that RFC 7616 §4 wants; `what` names it. */
@@ -78,5 +80,73 @@ tws_credentials_read(struct tws_state *state, PyObject *auth, PyObject **user,
                  "auth is %.200s, expected BasicAuth(...) or DigestAuth(...) "
                  "of a server, ('user', 'password') of a client, or None",
                  Py_TYPE(auth)->tp_name);
+    return -1;
+}
+
+/* What the fields of a refusal ask for; the caller frees the array. NULL with
+ * MemoryError. */
+static struct tws_span *
+challenges_of(const struct tws_http_head *refusal, size_t *count)
+{
+    struct tws_span name = refusal->status == 407
+                               ? TWS_SPAN("Proxy-Authenticate")
+                               : TWS_SPAN("WWW-Authenticate");
+    struct tws_span *values =
+        PyMem_Calloc(refusal->field_count + 1, sizeof(*values));
+    *count = 0;
+    if (values == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (size_t i = 0; i < refusal->field_count; i++) {
+        if (tws_span_equal_nocase(refusal->fields[i].name, name)) {
+            values[*count] = refusal->fields[i].value;
+            (*count)++;
+        }
+    }
+    return values;
+}
+
+int
+tws_credentials_answer(struct tws_state *state,
+                       const struct tws_http_head *refusal,
+                       const struct tws_auth_client *client, bool *stale,
+                       struct tws_buffer *out, struct tws_error *err)
+{
+    static const char DIGITS[] = "0123456789abcdef";
+    struct tws_auth_client asking = *client;
+    uint8_t random[16];
+    char cnonce[2 * sizeof(random)];
+    size_t count;
+    if (refusal->status != 401 && refusal->status != 407) {
+        (void)tws_error_refused(err, refusal->status,
+                                "no credentials were asked for");
+        return 0;
+    }
+    if (tws_random_bytes(random, sizeof(random), err) != TWS_OK) {
+        (void)tws_raise(state, err);
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof(random); i++) {
+        cnonce[2 * i] = DIGITS[random[i] >> 4];
+        cnonce[2 * i + 1] = DIGITS[random[i] & 15];
+    }
+    asking.cnonce =
+        (struct tws_span){.data = cnonce, .length = sizeof(cnonce)};
+    asking.nonce_count = 1; /* each challenge is answered once */
+    struct tws_span *values = challenges_of(refusal, &count);
+    if (values == NULL) {
+        return -1;
+    }
+    enum tws_status status = tws_auth_answer(values, count, &asking, out, err);
+    *stale = tws_auth_is_stale(values, count);
+    PyMem_Free(values);
+    if (status == TWS_OK) {
+        return 1;
+    }
+    if (status == TWS_REFUSED) {
+        return 0;
+    }
+    (void)tws_raise(state, err);
     return -1;
 }

@@ -78,6 +78,7 @@ prepare_acceptor(WebsocketObject *ws)
         .open_timeout = options->open_timeout,
         .close_timeout = options->close_timeout,
         .half_open_max = HALF_OPEN_MAX,
+        .asks = ws->auth != NULL,
     };
     if (ws->acceptor != NULL) {
         return 0;
@@ -169,6 +170,15 @@ make_client(WebsocketObject *listener, struct tws_accepted *accepted)
         goto done;
     }
     client->remote_address = tws_address_object(&accepted->peer);
+    if (listener->auth != NULL) {
+        client->username = PyUnicode_DecodeUTF8(
+            (const char *)tws_buffer_data(&accepted->note),
+            (Py_ssize_t)tws_buffer_length(&accepted->note), NULL);
+        if (client->username == NULL) {
+            tws_websocket_close(client);
+            goto done;
+        }
+    }
     struct tws_span head = {.data =
                                 (const char *)tws_buffer_data(&accepted->head),
                             .length = tws_buffer_length(&accepted->head)};
@@ -186,6 +196,58 @@ done:
     Py_XDECREF((PyObject *)client);
     tws_accepted_release(accepted);
     return result;
+}
+
+/* Decides on what the acceptor asks about; only where there is an `auth`. -1
+ * with an exception that the peer is not to blame for. */
+static int
+decide(WebsocketObject *ws, const struct tws_address *peer)
+{
+    const struct tws_options *options = ws->options;
+    struct tws_http_head head;
+    struct tws_handshake_request request;
+    struct tws_error err;
+    struct tws_error refusal;
+    struct tws_buffer answer = TWS_BUFFER_EMPTY;
+    PyObject *username;
+    struct tws_span bytes = tws_acceptor_request(ws->acceptor);
+    if (tws_http_parse_request(bytes.data, bytes.length, &options->http, &head,
+                               &err)
+            != TWS_OK
+        || tws_handshake_judge(&head, &options->policy, &request, &err)
+               != TWS_OK) {
+        (void)tws_raise(ws->state, &err); /* it was allowed before */
+        return -1;
+    }
+    enum tws_status status = TWS_OK;
+    int known =
+        tws_websocket_authenticate(ws, &head, &username, &answer, &refusal);
+    if (known > 0) {
+        Py_ssize_t length = 0;
+        struct tws_span note = {
+            .data = PyUnicode_AsUTF8AndSize(username, &length)};
+        note.length = (size_t)length;
+        if (note.data == NULL) {
+            known = -1;
+        }
+        else {
+            status = tws_acceptor_accept(ws->acceptor, &request, note, &err);
+        }
+        Py_DECREF(username);
+    }
+    else if (known == 0) {
+        struct tws_span text = {
+            .data = (const char *)tws_buffer_data(&answer),
+            .length = tws_buffer_length(&answer),
+        };
+        status = tws_acceptor_answer(ws->acceptor, text, &err);
+    }
+    tws_buffer_release(&answer);
+    if (status != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+        return -1;
+    }
+    return known == 0 ? log_refusal(ws, peer, &refusal) : known;
 }
 
 /* *over is set once the time is: what is ready then still counts. */
@@ -267,6 +329,11 @@ accept_one(WebsocketObject *ws, const struct tws_deadline *deadline)
                 continue;
             }
             break;
+        case TWS_ACCEPTOR_REQUEST:
+            if (decide(ws, &peer) < 0) {
+                return NULL;
+            }
+            continue;
         case TWS_ACCEPTOR_FAILED:
             (void)tws_raise(ws->state, &err);
             return NULL;
@@ -290,7 +357,11 @@ const char tws_websocket_accept_doc[] = PyDoc_STR(
     "A peer that asks for something else is answered with a 4xx status and\n"
     "logged at DEBUG, one that stays silent is dropped after open_timeout;\n"
     "nobody waits for them, as handshakes go on side by side, and accept()\n"
-    "waits for the next. They only go on while accept() is running: call it\n"
+    "waits for the next. With auth, one without the right credentials gets\n"
+    "401; all handshakes wait while the program's function looks at them, "
+    "and\n"
+    "what that raises is logged, and answered with 500. They only go on while "
+    "accept() is running: call it\n"
     "again and again on a non-blocking websocket, also where select() has\n"
     "nothing to tell.\n\n"
     "Raises TimeoutError where the timeout passes, BlockingIOError on a\n"
@@ -305,6 +376,7 @@ tws_websocket_accept_method(PyObject *self, PyObject *Py_UNUSED(ignored))
     PyObject *result = NULL;
     if (tws_websocket_check(ws, TWS_PHASES(TWS_PHASE_LISTENING), "accept()")
             < 0
+        || tws_websocket_check_auth(ws, TWS_SERVER, "accept()") < 0
         || tws_websocket_enter(ws) < 0) {
         return NULL;
     }
@@ -315,4 +387,25 @@ tws_websocket_accept_method(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     tws_websocket_leave(ws);
     return result;
+}
+
+/* client, address = sock.accept() */
+PyObject *
+tws_websocket_iter(PyObject *self)
+{
+    const WebsocketObject *ws = tws_websocket_of(self);
+    if (ws->remote_address == NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "can't iterate over a %s: only what accept() returned "
+                     "unpacks, as (client, address)",
+                     Py_TYPE(self)->tp_name);
+        return NULL;
+    }
+    PyObject *pair = PyTuple_Pack(2, self, ws->remote_address);
+    if (pair == NULL) {
+        return NULL;
+    }
+    PyObject *iterator = PyObject_GetIter(pair);
+    Py_DECREF(pair);
+    return iterator;
 }

@@ -405,6 +405,7 @@ tws_websocket_connect_method(PyObject *self, PyObject *args, PyObject *kwargs)
                                    | TWS_PHASES(TWS_PHASE_CONNECTING),
                                "connect()")
                < 0
+        || tws_websocket_check_auth(ws, TWS_CLIENT, "connect()") < 0
         || tws_websocket_claim(ws, "connect()") < 0) {
         return NULL;
     }

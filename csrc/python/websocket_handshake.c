@@ -220,6 +220,50 @@ take_transport(WebsocketObject *ws)
     ws->transport = ws->answering->opening.transport;
 }
 
+/* Accepts an upgrade that the policy allows, or refuses who it is. -1 with an
+ * exception. */
+static int
+admit(WebsocketObject *ws, const struct tws_http_head *head,
+      struct tws_span bytes, const struct tws_handshake_request *request)
+{
+    struct tws_answering *answering = ws->answering;
+    const struct tws_options *options = ws->options;
+    struct tws_buffer answer = TWS_BUFFER_EMPTY;
+    struct tws_error err;
+    enum tws_status status = TWS_OK;
+    PyObject *username;
+    int known = tws_websocket_authenticate(ws, head, &username, &answer,
+                                           &answering->refusal);
+    if (known == 0) {
+        struct tws_span text = {
+            .data = (const char *)tws_buffer_data(&answer),
+            .length = tws_buffer_length(&answer),
+        };
+        status = tws_opening_answer(&answering->opening, text, &err);
+    }
+    else if (known > 0) {
+        Py_XSETREF(ws->username, username);
+        if (tws_clock_now() >= ws->open_deadline) { /* that took its time */
+            PyErr_SetString(PyExc_TimeoutError, "handshake() timed out");
+            known = -1;
+        }
+        else if (tws_handshake_note_request(ws, bytes) < 0) {
+            known = -1;
+        }
+        else {
+            status = tws_opening_accept(&answering->opening, request,
+                                        TWS_SPAN(""), options->field_spans,
+                                        options->field_count, &err);
+        }
+    }
+    tws_buffer_release(&answer);
+    if (status != TWS_OK) {
+        (void)tws_raise(ws->state, &err);
+        known = -1;
+    }
+    return known < 0 ? -1 : 0;
+}
+
 /* Accepts or refuses. -1 with an exception that the peer is not to blame
  * for. */
 static int
@@ -249,12 +293,7 @@ decide(WebsocketObject *ws, const struct tws_http_head *head)
                                answering->refusal.reason, head_only, &err);
     }
     else if (status == TWS_OK) {
-        if (tws_handshake_note_request(ws, bytes) < 0) {
-            return -1;
-        }
-        status = tws_opening_accept(&answering->opening, &request,
-                                    TWS_SPAN(""), options->field_spans,
-                                    options->field_count, &err);
+        return admit(ws, head, bytes, &request);
     }
     if (status != TWS_OK) {
         (void)tws_raise(ws->state, &err);
@@ -379,7 +418,8 @@ const char tws_websocket_handshake_doc[] = PyDoc_STR(
     "initial  bytes of the peer that were read from the socket before\n\n"
     "The whole takes at most open_timeout and the websocket's timeout.\n\n"
     "Raises HandshakeError where the other side refuses, or, on a server,\n"
-    "asks for something else (it is then sent a 4xx answer); TimeoutError.\n"
+    "asks for something else (it is then sent a 4xx answer), or has not the\n"
+    "credentials that auth asks for; TimeoutError.\n"
     "The websocket is closed then. On a non-blocking one BlockingIOError\n"
     "means that the call is to be repeated.");
 
@@ -404,6 +444,9 @@ tws_websocket_handshake_method(PyObject *self, PyObject *args,
             ws, TWS_PHASES(TWS_PHASE_FRESH) | TWS_PHASES(TWS_PHASE_CONNECTING),
             "handshake()")
             == 0
+        && tws_websocket_check_auth(ws, server ? TWS_SERVER : TWS_CLIENT,
+                                    "handshake()")
+               == 0
         && tws_websocket_claim(ws, "handshake()") == 0) {
         result = server ? as_server(ws, bytes)
                         : tws_handshake_as_client(ws, host, bytes);

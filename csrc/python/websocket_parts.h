@@ -5,6 +5,7 @@
 #include "python/websocket_type.h"
 
 #include "net/socket.h"
+#include "protocol/http1.h"
 
 /* Phases as a set. */
 #define TWS_PHASES(phase) (1U << (phase))
@@ -93,6 +94,23 @@ bool tws_websocket_write_on(WebsocketObject *ws);
 PyObject *tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks,
                                   PyObject *frame, const char *which);
 
+/* websocket_auth.c ----------------------------------------------------- */
+
+/* -1 with TypeError where `auth` is of the other side than `role`; `what` is
+ * the call that is about to do the handshake. */
+int tws_websocket_check_auth(WebsocketObject *ws, enum tws_role role,
+                             const char *what);
+
+/* Who asks for an upgrade that the policy allows? 1 with *username (strong;
+ * NULL where nobody is asked); 0: refused, with the whole `answer` (the
+ * caller releases it) and why in *refusal; -1 with an exception that is no
+ * Exception, or MemoryError. What the program's function raises is logged, and
+ * the answer is 500. */
+int tws_websocket_authenticate(WebsocketObject *ws,
+                               const struct tws_http_head *head,
+                               PyObject **username, struct tws_buffer *answer,
+                               struct tws_error *refusal);
+
 /* Methods and their docstrings ----------------------------------------- */
 
 #define TWS_WEBSOCKET_NOARGS(X)                                               \
@@ -170,6 +188,9 @@ PyObject *tws_websocket_cipher_get(PyObject *self, void *closure);
 PyObject *tws_websocket_version_get(PyObject *self, void *closure);
 PyObject *tws_websocket_alpn_get(PyObject *self, void *closure);
 PyObject *tws_websocket_peer_certificate_get(PyObject *self, void *closure);
+
+/* client, address = sock.accept(); see websocket_accept.c. */
+PyObject *tws_websocket_iter(PyObject *self);
 
 /* family, type and proto; `closure` is the name of the attribute. */
 PyObject *tws_websocket_kind_get(PyObject *self, void *closure);

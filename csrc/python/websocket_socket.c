@@ -125,7 +125,8 @@ tws_websocket_listen_method(PyObject *self, PyObject *args, PyObject *kwargs)
                                TWS_PHASES(TWS_PHASE_FRESH)
                                    | TWS_PHASES(TWS_PHASE_LISTENING),
                                "listen()")
-               < 0) {
+               < 0
+        || tws_websocket_check_auth(ws, TWS_SERVER, "listen()") < 0) {
         return NULL;
     }
     PyObject *result = delegate(ws, "listen", Py_BuildValue("(i)", backlog));

@@ -77,13 +77,6 @@ websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
                         "the websocket is initialised already");
         return -1;
     }
-    if (given.auth != NULL
-        && PyObject_TypeCheck(given.auth, ws->state->auth_type)) {
-        PyErr_SetString(PyExc_TypeError,
-                        "auth of a websocket is not supported by this version "
-                        "of twspy: leave it None");
-        return -1;
-    }
     struct tws_options *options = tws_options_new(ws->state, &given);
     if (options == NULL) {
         return -1;
@@ -95,6 +88,9 @@ websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     ws->options = options;
+    if (given.auth != NULL && given.auth != Py_None && options->user == NULL) {
+        ws->auth = (AuthObject *)Py_NewRef(given.auth);
+    }
     return 0;
 }
 
@@ -113,6 +109,7 @@ websocket_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(ws->request);
     Py_VISIT(ws->response);
     Py_VISIT(ws->remote_address);
+    Py_VISIT(ws->auth);
     Py_VISIT(ws->client);
     Py_VISIT(ws->ssl);
     Py_VISIT(ws->bridge);
@@ -136,6 +133,7 @@ websocket_clear(PyObject *self)
     Py_CLEAR(ws->request);
     Py_CLEAR(ws->response);
     Py_CLEAR(ws->remote_address);
+    Py_CLEAR(ws->auth);
     Py_CLEAR(ws->client);
     Py_CLEAR(ws->ssl);
     Py_CLEAR(ws->bridge);
@@ -429,27 +427,6 @@ websocket_exit(PyObject *self, PyObject *const *Py_UNUSED(args),
     return Py_NewRef(Py_None);
 }
 
-/* client, address = sock.accept() */
-static PyObject *
-websocket_iter(PyObject *self)
-{
-    const WebsocketObject *ws = tws_websocket_of(self);
-    if (ws->remote_address == NULL) {
-        PyErr_Format(PyExc_TypeError,
-                     "can't iterate over a %s: only what accept() returned "
-                     "unpacks, as (client, address)",
-                     Py_TYPE(self)->tp_name);
-        return NULL;
-    }
-    PyObject *pair = PyTuple_Pack(2, self, ws->remote_address);
-    if (pair == NULL) {
-        return NULL;
-    }
-    PyObject *iterator = PyObject_GetIter(pair);
-    Py_DECREF(pair);
-    return iterator;
-}
-
 /* --- the type --- */
 
 #define METHOD(name, flags)                                                   \
@@ -504,6 +481,10 @@ PyDoc_STRVAR(
     "                 connect, as 'https://example.com', or 'same-origin';\n"
     "                 () lets any connect\n"
     "locations        of a listener: the paths it serves; () is any\n"
+    "auth             of a listener: a BasicAuth or DigestAuth that clients\n"
+    "                 have to satisfy; `username` of what accept() returns\n"
+    "                 tells who it is; of a client: ('user', 'password'),\n"
+    "                 sent by connect() once the server asks for it\n"
     "family, proto    as in socket.socket(), where sock is None; of a client\n"
     "                 also AF_UNSPEC: connect() finds out which fits\n"
     "headers          further header fields of the handshake's message: a\n"
@@ -512,7 +493,7 @@ PyDoc_STRVAR(
     "open_timeout     seconds for the opening handshake; None: no limit\n"
     "close_timeout    seconds to wait for a peer that was refused\n"
     "max_head_size, max_header_lines  bytes and fields in the peer's head\n\n"
-    "extensions and auth must be left empty in this version.\n\n"
+    "extensions must be left empty in this version.\n\n"
     "What accept() returns has the listener's options. Raises TypeError and\n"
     "ValueError that name the argument, OSError of the system.\n\n"
     "One thread may receive and any number may send at a time; close() may\n"
@@ -527,7 +508,7 @@ static PyType_Slot websocket_slots[] = {
     {Py_tp_finalize, websocket_finalize},
     {Py_tp_dealloc, websocket_dealloc},
     {Py_tp_repr, websocket_repr},
-    {Py_tp_iter, websocket_iter},
+    {Py_tp_iter, tws_websocket_iter},
     {Py_tp_methods, websocket_methods},
     {Py_tp_members, websocket_members},
     {Py_tp_getset, websocket_getset},

@@ -8,6 +8,7 @@
 #ifndef TWS_PYTHON_WEBSOCKET_TYPE_H
 #define TWS_PYTHON_WEBSOCKET_TYPE_H
 
+#include "python/auth_type.h"
 #include "python/blocking.h"
 #include "python/challenge.h"
 #include "python/options.h"
@@ -99,6 +100,7 @@ typedef struct {
     PyObject *response;
     PyObject *remote_address; /* of an accepted one: makes it unpackable */
 
+    AuthObject *auth; /* strong; of a server's side; NULL: it asks nobody */
     bool foreign_origin_seen;        /* of a listener: it was warned of */
     struct tws_acceptor *acceptor;   /* owned; half-open peers of a listener */
     struct tws_dialing *dialing;     /* owned; a connect() under way; set and

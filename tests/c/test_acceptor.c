@@ -28,7 +28,7 @@ struct fixture {
 };
 
 static void
-open_fixture(struct fixture *f, size_t half_open_max)
+open_fixture_with(struct fixture *f, size_t half_open_max, bool asks)
 {
     static const struct tws_http_field field = {TWS_SPAN("X-A"),
                                                 TWS_SPAN("1")};
@@ -39,6 +39,7 @@ open_fixture(struct fixture *f, size_t half_open_max)
         .open_timeout = 1000 * SECOND,
         .close_timeout = 100 * SECOND,
         .half_open_max = half_open_max,
+        .asks = asks,
     };
     socklen_t length = sizeof(f->address);
     memset(f, 0, sizeof(*f));
@@ -52,6 +53,12 @@ open_fixture(struct fixture *f, size_t half_open_max)
         getsockname(f->listener, (struct sockaddr *)&f->address, &length), 0);
     CHECK_INT(tws_acceptor_new(f->listener, &options, &f->acceptor, &f->err),
               TWS_OK);
+}
+
+static void
+open_fixture(struct fixture *f, size_t half_open_max)
+{
+    open_fixture_with(f, half_open_max, false);
 }
 
 static void
@@ -367,8 +374,181 @@ TEST(end_closes_what_is_half_open)
     close_fixture(&f); /* NULL is fine */
 }
 
+/* Accepts what the owner is asked about, with a note. */
+static void
+accept_it(struct fixture *f, const char *note)
+{
+    const struct tws_http_limits limits = TWS_HTTP_LIMITS_DEFAULT;
+    const struct tws_handshake_policy policy = {.protocol_count = 0};
+    struct tws_http_head head;
+    struct tws_handshake_request request;
+    struct tws_span text = tws_acceptor_request(f->acceptor);
+    CHECK_BYTES(text.data, text.length, REQUEST);
+    CHECK_INT(tws_http_parse_request(text.data, text.length, &limits, &head,
+                                     &f->err),
+              TWS_OK);
+    CHECK_INT(tws_handshake_judge(&head, &policy, &request, &f->err), TWS_OK);
+    struct tws_span span = {.data = note, .length = strlen(note)};
+    CHECK_INT(tws_acceptor_accept(f->acceptor, &request, span, &f->err),
+              TWS_OK);
+}
+
+static bool
+holds(const struct tws_buffer *buffer, const char *text)
+{
+    struct tws_span got = {.data = (const char *)tws_buffer_data(buffer),
+                           .length = tws_buffer_length(buffer)};
+    return tws_span_equal(
+        got, (struct tws_span){.data = text, .length = strlen(text)});
+}
+
+static void
+check_accepted(struct fixture *f, int fd, const char *note, const char *rest)
+{
+    CHECK(is_from(&f->accepted.peer, fd));
+    check_answer(fd, "HTTP/1.1 101 Switching Protocols\r\n");
+    CHECK_BYTES(tws_buffer_data(&f->accepted.head),
+                tws_buffer_length(&f->accepted.head), REQUEST);
+    CHECK(holds(&f->accepted.note, note));
+    CHECK(holds(&f->accepted.rest, rest));
+    close(f->accepted.fd);
+    tws_accepted_release(&f->accepted);
+}
+
+TEST(owner_is_asked_and_accepts)
+{
+    static const char *const RESTS[] = {"", "rest"};
+    struct fixture f;
+    open_fixture_with(&f, 4, true);
+    for (size_t i = 0; i < 2; i++) {
+        /* In one read, and in parts. */
+        char text[512];
+        (void)snprintf(text, sizeof(text), "%s%s", REQUEST, RESTS[i]);
+        int fd = dial(&f, text);
+        CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+        CHECK(is_from(&f.peer, fd));
+        accept_it(&f, "who");
+        CHECK_INT(run(&f), TWS_ACCEPTOR_CONNECTED);
+        check_accepted(&f, fd, "who", RESTS[i]);
+        close(fd);
+        fd = dial(&f, "GET");
+        CHECK_INT(run(&f), TWS_ACCEPTOR_IDLE);
+        CHECK_INT(write(fd, text + 3, strlen(text) - 3),
+                  (long long)strlen(text) - 3);
+        CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+        accept_it(&f, "?");
+        CHECK_INT(run(&f), TWS_ACCEPTOR_CONNECTED);
+        check_accepted(&f, fd, "?", RESTS[i]);
+        close(fd);
+    }
+    CHECK_INT(tws_acceptor_half_open(f.acceptor), 0);
+    close_fixture(&f);
+}
+
+TEST(owner_is_asked_and_answers)
+{
+    struct fixture f;
+    open_fixture_with(&f, 4, true);
+    int fd = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    CHECK_INT(tws_acceptor_answer(
+                  f.acceptor,
+                  TWS_SPAN("HTTP/1.1 401 Unauthorized\r\n\r\nwho?"), &f.err),
+              TWS_OK);
+    f.now += 1000 * SECOND; /* a refusal is not told to be late */
+    CHECK_INT(run(&f), TWS_ACCEPTOR_IDLE);
+    check_answer(fd, "HTTP/1.1 401 Unauthorized\r\n\r\nwho?");
+    CHECK(is_end(fd));
+    CHECK_INT(tws_acceptor_half_open(f.acceptor), 1); /* lingers */
+    f.now += 100 * SECOND;
+    CHECK_INT(run(&f), TWS_ACCEPTOR_IDLE);
+    CHECK_INT(tws_acceptor_half_open(f.acceptor), 0);
+    close(fd);
+    /* What is no upgrade that the policy allows is none of its business. */
+    fd = dial(&f, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REFUSED);
+    CHECK_INT(f.err.http_status, 426);
+    close(fd);
+    close_fixture(&f);
+}
+
+TEST(what_is_not_decided_ends)
+{
+    struct fixture f;
+    open_fixture_with(&f, 4, true);
+    int fd = dial(&f, REQUEST);
+    int other = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    CHECK(is_from(&f.peer, fd));
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    CHECK(is_end(fd));
+    CHECK(is_from(&f.peer, other));
+    accept_it(&f, "");
+    CHECK_INT(run(&f), TWS_ACCEPTOR_CONNECTED);
+    check_accepted(&f, other, "", "");
+    close(fd);
+    close(other);
+    /* Nor while it is asked. */
+    fd = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    tws_acceptor_free(f.acceptor);
+    f.acceptor = NULL;
+    CHECK(is_end(fd));
+    close(fd);
+    close_fixture(&f);
+}
+
+TEST(what_is_accepted_too_late_ends)
+{
+    struct fixture f;
+    open_fixture_with(&f, 4, true);
+    int fd = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    accept_it(&f, "who");
+    f.now += 1000 * SECOND;
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REFUSED);
+    CHECK_INT(f.err.http_status, 408);
+    CHECK(is_from(&f.peer, fd));
+    CHECK(is_end(fd));
+    close(fd);
+    close_fixture(&f);
+}
+
+TEST(others_go_on_while_the_owner_decides)
+{
+    struct fixture f;
+    int fds[8];
+    int asked = 0;
+    int connected = 0;
+    open_fixture_with(&f, 16, true);
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(fds); i++) {
+        fds[i] = dial(&f, i % 2 == 0 ? REQUEST : "GET");
+    }
+    for (int event = run(&f); event != TWS_ACCEPTOR_IDLE; event = run(&f)) {
+        if (event == TWS_ACCEPTOR_REQUEST) {
+            asked++;
+            accept_it(&f, "x");
+            continue;
+        }
+        CHECK_INT(event, TWS_ACCEPTOR_CONNECTED);
+        connected++;
+        close(f.accepted.fd);
+        tws_accepted_release(&f.accepted);
+    }
+    CHECK_INT(asked, 4);
+    CHECK_INT(connected, 4);
+    CHECK_INT(tws_acceptor_half_open(f.acceptor), 4);
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(fds); i++) {
+        close(fds[i]);
+    }
+    close_fixture(&f);
+}
+
 RUN(T(hands_over_what_is_connected), T(head_in_pieces),
     T(sends_the_wrong_ones_away), T(one_that_breaks_off_is_told),
     T(deadlines_are_kept), T(oldest_makes_room), T(many_are_ready_at_once),
     T(system_that_can_not_accept), T(listener_that_is_shut_down),
-    T(signal_ends_a_wait), T(end_closes_what_is_half_open))
+    T(signal_ends_a_wait), T(end_closes_what_is_half_open),
+    T(owner_is_asked_and_accepts), T(owner_is_asked_and_answers),
+    T(what_is_not_decided_ends), T(what_is_accepted_too_late_ends),
+    T(others_go_on_while_the_owner_decides))
