@@ -89,7 +89,8 @@ class Server(_Loops):
                                satisfy
     max_size          1 MiB    bytes in a message, or None
     max_queue         1 MiB    bytes waiting to be sent to a client, above
-                               which `send()` waits for it
+                               which `send()` waits for it (connect() has
+                               another one: messages read ahead)
     low_water         None     how few of them end the wait; None: a quarter
                                of max_queue
     max_clients       None     clients at a time, or None

@@ -298,8 +298,9 @@ static PyGetSetDef connection_getset[] = {
                "proved to be\nits own, a str; else None."),
      NULL},
     {"state", get_state, NULL,
-     PyDoc_STR("'open', 'closing' (a Close frame was sent) or 'closed'; in "
-               "a server's\nonhandshake() 'connecting'."),
+     PyDoc_STR("'open', 'closing' (a Close frame was sent) or 'closed', where "
+               "recv() may still\ngive what was read ahead; in a server's "
+               "onhandshake() 'connecting'."),
      NULL},
     {"queued", get_queued, NULL,
      PyDoc_STR("Bytes that a client of a Server was sent and the system has "

@@ -44,6 +44,7 @@ from servers import SOON, EchoServer
 import twspy
 
 TAKES_OVER = 1.2  # seconds; a little more than it may take
+BUSY = 6.0  # the same on a machine that does other things
 NEVER: dict[str, Any] = {'ping_interval': None}
 # Looks every millisecond; pongs are not waited for.
 EAGER: dict[str, Any] = {'ping_interval': 0.004, 'ping_timeout': None}
@@ -122,7 +123,7 @@ def test_ping_is_answered_while_the_program_sleeps(connect: Connect) -> None:
         start = time.monotonic()
         peer.say(PING, payload)
         assert peer.read_frame()[:2] == (PONG, payload)
-        assert time.monotonic() - start < TAKES_OVER + 1
+        assert time.monotonic() - start < BUSY
     peer.say(TEXT, b'hello')
     assert conn.recv().payload == 'hello'
     # It has received, and does no more.
@@ -639,7 +640,7 @@ def test_close_with_a_full_queue_and_no_answer(connect: Connect) -> None:
             peer.send(block)
     start = time.monotonic()
     conn.close()
-    assert 0.2 < time.monotonic() - start < 3
+    assert 0.2 < time.monotonic() - start < BUSY
     assert conn.sock.fileno() == -1
 
 
@@ -716,7 +717,7 @@ def test_silent_server_ends_a_recv_under_way(
     start = time.monotonic()
     with pytest.raises(twspy.SocketClosed) as caught:
         conn.recv()
-    assert 0.4 < time.monotonic() - start < 5
+    assert 0.4 < time.monotonic() - start < BUSY
     check_lost(caught.value)
     assert conn.sock.fileno() == -1
     assert peer.read_frame().opcode == PING
@@ -751,7 +752,7 @@ def test_silent_server_ends_a_send_under_way(connect: Connect) -> None:
 
 def test_server_that_answers_is_kept(connect: Connect) -> None:
     """And its pongs are not the program's."""
-    conn, peer = connect(ping_interval=0.2, ping_timeout=0.4)
+    conn, peer = connect(ping_interval=0.2, ping_timeout=2)
     heard: list[bytes] = []
     conn.onpong = heard.append  # type: ignore[method-assign]
     assert conn.latency is None
@@ -764,7 +765,7 @@ def test_server_that_answers_is_kept(connect: Connect) -> None:
         peer.say(PONG, frame.payload)
     wait_until(lambda: conn.latency, 'an answer')
     assert conn.latency is not None
-    assert 0.05 <= conn.latency < 0.4
+    assert 0.05 <= conn.latency < 2
     peer.say(PONG, b'unasked')
     peer.say(TEXT, b'done')
     assert waiting() == twspy.TextMessage('done')
@@ -772,7 +773,7 @@ def test_server_that_answers_is_kept(connect: Connect) -> None:
 
 
 def test_any_bytes_are_a_sign_of_life(connect: Connect) -> None:
-    conn, peer = connect(ping_interval=0.3, ping_timeout=0.5)
+    conn, peer = connect(ping_interval=0.2, ping_timeout=1)
     wire = pack(TEXT, b'x' * 12, mask=False)
     waiting = in_thread(conn.recv)
     for number in range(len(wire) - 1):
@@ -799,7 +800,7 @@ def test_full_queue_is_not_silence(connect: Connect) -> None:
 
 def test_ping_in_a_long_queue(connect: Connect) -> None:
     """The server takes its time with what it is sent, and is there."""
-    conn, peer = connect(ping_interval=0.2, ping_timeout=0.4)
+    conn, peer = connect(ping_interval=0.2, ping_timeout=1)
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
     size = 3 << 20
@@ -995,12 +996,12 @@ def test_tls(tls: dict[str, Any], certificates: Certificates) -> None:
     count = 1000
     choice = random.Random(4)
     with Counting(
-        ('127.0.0.1', 0), ssl_args=args, ping_interval=0.5, ping_timeout=2
+        ('127.0.0.1', 0), ssl_args=args, ping_interval=0.5, ping_timeout=3
     ) as server:
         url = f'wss://localhost:{server.address[1]}/'
         for options in NEVER, EAGER:
             with twspy.connect(url, **options, **tls) as conn:
-                time.sleep(3)  # the server pings
+                time.sleep(4.5)  # the server pings
                 conn.send(str(count))
                 for number in range(count):
                     while True:
@@ -1030,7 +1031,7 @@ def keepers():
 
 @pytest.fixture
 def server() -> Iterator[EchoServer]:
-    with EchoServer(ping_interval=0.5, ping_timeout=2) as server:
+    with EchoServer(ping_interval=0.5, ping_timeout=4) as server:
         yield server
 
 
@@ -1194,7 +1195,7 @@ def test_long_recv_and_then_none(connect: Connect) -> None:
     start = time.monotonic()
     peer.say(PING, b'now')
     assert peer.read_frame()[:2] == (PONG, b'now')
-    assert time.monotonic() - start < TAKES_OVER + 1
+    assert time.monotonic() - start < BUSY
 
 
 def test_no_thread_can_be_started(server: EchoServer, tmp_path: Path) -> None:
