@@ -43,7 +43,9 @@ class Server(_Loops):
     the next. Handlers of different clients may run at the same time: where
     one takes longer than some milliseconds, or waits in `recv()`, `send()` or
     `close()`, another thread goes on with the other clients. What handlers
-    share needs a lock.
+    share needs a lock. A child of an `os.fork()` in a handler must end with
+    `os._exit()`, as those of `subprocess` and `multiprocessing` do: the
+    connections are the parent's.
 
     address: `(host, port)`. `''` as the host means all IPv4 addresses,
     `'::'` all IPv4 and IPv6 ones; port 0 picks a free port, which `address`

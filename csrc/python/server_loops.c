@@ -145,6 +145,14 @@ const char tws_server_listen_doc[] =
     "for the\n"
     "clients. tells_sent: call onsent(). asks_handshake: call onhandshake().";
 
+static PyObject *
+raise_started(void)
+{
+    PyErr_SetString(PyExc_RuntimeError,
+                    "the server is running or has run: make a new one");
+    return NULL;
+}
+
 PyObject *
 tws_server_listen(PyObject *self, PyObject *args)
 {
@@ -165,9 +173,7 @@ tws_server_listen(PyObject *self, PyObject *args)
         return NULL;
     }
     if (server->loops != NULL) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the server is running or has run: make a new one");
-        return NULL;
+        return raise_started();
     }
     if (PyTuple_GET_SIZE(sockets) == 0
         || (size_t)PyTuple_GET_SIZE(sockets) > UINT_MAX) {
@@ -177,6 +183,10 @@ tws_server_listen(PyObject *self, PyObject *args)
     struct tws_loop *loops = make_loops(server, sockets, backlog);
     if (loops == NULL) {
         return NULL;
+    }
+    if (server->loops != NULL) { /* by another thread, as that ran Python */
+        tws_server_free_loops(loops, (unsigned)PyTuple_GET_SIZE(sockets));
+        return raise_started();
     }
     server->loops = loops;
     server->loop_count = (unsigned)PyTuple_GET_SIZE(sockets);
