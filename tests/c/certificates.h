@@ -22,7 +22,7 @@ struct certificate {
 static struct certificate authority;       /* trusted by the tests */
 static struct certificate other_authority; /* by nobody */
 static char certificates_directory[64];
-static char files[64][128]; /* every file that was made */
+static char files[64][192]; /* every file that was made */
 static size_t file_count;
 
 #define MUST(condition)                                                       \
