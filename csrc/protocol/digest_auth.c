@@ -255,7 +255,7 @@ static enum tws_status
 required_value(const struct tws_auth *auth, struct tws_span name,
                struct tws_span *value, struct tws_error *err)
 {
-    struct tws_auth_param param;
+    struct tws_auth_param param = {.value = TWS_SPAN("")};
     enum tws_status status = required(auth, name, &param, err);
     if (status == TWS_OK) {
         *value = param.value;
