@@ -70,29 +70,18 @@ in_words(struct tws_error *err, const char *what)
     return tws_error_os(err, err->sys_errno, text);
 }
 
-/* Once: what is bound stays so, also for the next address. */
-static enum tws_status
-bind_source(struct tws_connecting *connecting, struct tws_error *err)
-{
-    if (connecting->bound) {
-        return TWS_OK;
-    }
-    enum tws_status status =
-        tws_source_bind(&connecting->source, connecting->fd,
-                        connecting->address.storage.ss_family, err);
-    connecting->bound = status == TWS_OK;
-    return connecting->bound ? status : in_words(err, "source address: ");
-}
-
 /* Calls connect(). A Unix socket whose listener has no room says EAGAIN
  * (connect(2)), and time is all that can be waited for then. */
 static enum tws_status
 begin_attempt(struct tws_connecting *connecting, uint64_t now,
               struct tws_error *err)
 {
-    enum tws_status status = bind_source(connecting, err);
+    /* Where an earlier address has failed it is bound already. */
+    enum tws_status status =
+        tws_source_bind(&connecting->source, connecting->fd,
+                        connecting->address.storage.ss_family, err);
     if (status != TWS_OK) {
-        return status;
+        return in_words(err, "source address: ");
     }
     status = tws_socket_connect(connecting->fd, &connecting->address, err);
     connecting->queue_full = status == TWS_OS && err->sys_errno == EAGAIN;

@@ -16,7 +16,6 @@ struct tws_connecting {
     bool trying;          /* it is `address` that is tried now */
     bool begun;           /* connect() was called with it */
     bool queue_full;      /* ... is to be called again at attempt_end */
-    bool bound;           /* to the source address */
     uint64_t attempt_end; /* of this address; UINT64_MAX: the whole time */
     int gai_error;        /* EAI_*, where the look-up was what failed */
 };

@@ -102,6 +102,23 @@ TEST(address_where_nobody_listens)
     close_try(&try);
 }
 
+/* connect() says so at once. */
+TEST(path_where_nothing_is)
+{
+    struct try try;
+    struct tws_address address = {.length = sizeof(struct sockaddr_un)};
+    struct sockaddr_un *sun = (struct sockaddr_un *)&address.storage;
+    sun->sun_family = AF_UNIX;
+    (void)snprintf(sun->sun_path, sizeof(sun->sun_path), "/no/such/socket");
+    open_try(&try, AF_UNIX);
+    tws_connecting_by_address(&try.connecting, try.fd, &address);
+    CHECK_INT(finish(&try), TWS_OS);
+    CHECK_INT(try.err.sys_errno, ENOENT);
+    CHECK_BYTES(try.err.reason, strlen(try.err.reason),
+                "No such file or directory");
+    close_try(&try);
+}
+
 TEST(addresses_are_tried_in_turn)
 {
     struct try try;
@@ -223,24 +240,32 @@ TEST(queue_that_is_full)
 /* It is bound once, also where several addresses are tried. */
 TEST(source_address)
 {
-    struct try try;
     struct tws_address open;
-    struct tws_address own = {.length = sizeof(own.storage)};
-    struct tws_address source = dead_end(AF_INET);
     int listener = listen_at(AF_INET, 4, &open);
     const struct named two[] = {{"two.example", dead_end(AF_INET)},
+                                {"two.example", dead_end(AF_INET)},
                                 {"two.example", open},
                                 {.name = NULL}};
     names = two;
-    open_by_name(&try, "two.example");
-    try.connecting.source = (struct tws_source){.given = true, .ipv4 = source};
-    CHECK_INT(finish(&try), TWS_OK);
-    check_peer(&try, &open);
-    CHECK_INT(
-        getsockname(try.fd, (struct sockaddr *)&own.storage, &own.length), 0);
-    CHECK_INT(((struct sockaddr_in *)&own.storage)->sin_port,
-              ((struct sockaddr_in *)&source.storage)->sin_port);
-    close_try(&try);
+    for (int i = 0; i < 2; i++) {
+        struct try try;
+        struct tws_address own = {.length = sizeof(own.storage)};
+        struct tws_address source = dead_end(AF_INET);
+        in_port_t port = ((struct sockaddr_in *)&source.storage)->sin_port;
+        open_by_name(&try, "two.example");
+        try.connecting.source =
+            (struct tws_source){.given = true, .ipv4 = source};
+        if (i == 1) {
+            tws_source_any(&try.connecting.source, ntohs(port));
+        }
+        CHECK_INT(finish(&try), TWS_OK);
+        check_peer(&try, &open);
+        CHECK_INT(
+            getsockname(try.fd, (struct sockaddr *)&own.storage, &own.length),
+            0);
+        CHECK_INT(((struct sockaddr_in *)&own.storage)->sin_port, port);
+        close_try(&try);
+    }
     close(listener);
 }
 
@@ -262,7 +287,7 @@ TEST(source_address_of_another_machine)
     close(listener);
 }
 
-RUN(T(by_address), T(address_where_nobody_listens),
+RUN(T(by_address), T(address_where_nobody_listens), T(path_where_nothing_is),
     T(addresses_are_tried_in_turn), T(error_of_the_last_address_counts),
     T(name_without_an_address), T(address_that_hangs), T(queue_that_is_full),
     T(source_address), T(source_address_of_another_machine))

@@ -3,6 +3,7 @@
 #include "names_fixture.h"
 
 #include <errno.h>
+#include <sys/resource.h>
 
 #define MS ((uint64_t)1000000)
 
@@ -258,6 +259,23 @@ TEST(names_that_are_too_long)
     stop(&reach);
 }
 
+/* What was begun is given back at once: LeakSanitizer watches. */
+TEST(no_descriptors_left)
+{
+    struct reach reach;
+    struct rlimit before;
+    const struct tws_reaching_options options = {.family = AF_UNSPEC,
+                                                 .source_host = "127.0.0.1"};
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
+    CHECK_INT(start(&reach, "127.0.0.1", &options), TWS_OS);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_INT(reach.err.sys_errno, EMFILE);
+    CHECK(reach.reaching.source_resolve == NULL);
+    CHECK_INT(reach.reaching.fd, -1);
+}
+
 /* --- interruption --- */
 
 static void
@@ -321,5 +339,5 @@ TEST(interrupted_while_connecting)
 
 RUN(T(with_and_without_a_descriptor), T(unix_address), T(source_by_name),
     T(source_in_figures), T(unknown_names), T(nobody_listens),
-    T(names_that_are_too_long), T(interrupted_while_resolving),
-    T(interrupted_while_connecting))
+    T(names_that_are_too_long), T(no_descriptors_left),
+    T(interrupted_while_resolving), T(interrupted_while_connecting))

@@ -21,8 +21,9 @@ open_ends(struct ends *ends, const char *host)
     client = client_context();
     server = server_context_of(server_file);
     open_plain(&ends->pair);
-    CHECK_INT(tws_securing_init(&ends->securing, client, host, NULL, &err),
-              TWS_OK);
+    CHECK_INT(
+        tws_securing_init(&ends->securing, client, host, "peer:443", &err),
+        TWS_OK);
     tws_tls_context_release(client); /* it is retained */
     CHECK_INT(
         tws_tls_start(&ends->pair.server.transport, server, NULL, NULL, &err),
