@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -467,23 +468,42 @@ def test_interrupts_lose_nothing(
     assert list(stream) == ['y']
 
 
-def flood(peer: RawPeer, frame: bytes) -> Callable[[], object]:
-    """Sends a frame again and again; the result ends that."""
+FLOOD = """
+import socket, sys
+sock = socket.socket(fileno=int(sys.argv[1]))
+frame = bytes.fromhex(sys.argv[2])
+sock.setblocking(True)
+sock.sendall(frame * 10_000)
+print('begun', flush=True)
+while True:
+    sock.sendall(frame * 100_000)
+"""
 
-    def run() -> None:
+
+@contextmanager
+def flooded(peer: RawPeer, frame: bytes) -> Iterator[None]:
+    """Sends a frame again and again, from a process of its own: there is
+    always something to be read."""
+    command = [
+        sys.executable,
+        '-c',
+        FLOOD,
+        str(peer.sock.fileno()),
+        frame.hex(),
+    ]
+    with subprocess.Popen(
+        command,
+        pass_fds=[peer.sock.fileno()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         try:
-            while True:
-                peer.send(frame * 5000)
-        except OSError:
-            pass
-
-    join = in_thread(run)
-
-    def stop() -> object:
-        peer.sock.shutdown(socket.SHUT_RDWR)
-        return join()
-
-    return stop
+            assert process.stdout is not None
+            # The first are read by somebody, or the kernel has room.
+            assert process.stdout.readline() == b'begun\n'
+            yield
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize('skipping', [False, True])
@@ -500,7 +520,6 @@ def test_fragments_without_end_and_without_payload(
     assert next(stream) == 'x'
     mask = masks(conn.sock)
     frame = b'\0\x80\0\0\0\0' if mask else b'\0\0'
-    done = flood(peer, frame)
 
     def go_on() -> None:
         if skipping:
@@ -508,18 +527,18 @@ def test_fragments_without_end_and_without_payload(
         else:
             next(stream)
 
-    with pytest.raises(TimeoutError):
-        go_on()
-    alarm(0.1)
-    with pytest.raises(Interrupt):
-        go_on()
-    alarm(0)
-    conn.sock.setblocking(False)
-    stream = conn.recv_stream() if skipping else stream
-    if skipping:
-        with pytest.raises(BlockingIOError):
-            next(stream)
-    assert done() is None
+    with flooded(peer, frame):
+        with pytest.raises(TimeoutError):
+            go_on()
+        alarm(0.1)
+        with pytest.raises(Interrupt):
+            go_on()
+        alarm(0)
+        conn.sock.setblocking(False)
+        if skipping:
+            stream = conn.recv_stream()
+            with pytest.raises(BlockingIOError):
+                next(stream)
 
 
 def test_closed_in_the_middle(ends: Ends, say: Say) -> None:
@@ -975,7 +994,7 @@ def test_the_peer_dies_while_we_send(ends: Ends) -> None:
 def test_back_pressure_and_timeouts(ends: Ends) -> None:
     """What was taken is sent, what was not is written again."""
     conn, peer = with_small_buffers(ends)
-    chunk = 100_000
+    chunk = 1_000_000  # more than the system takes at once
     sent = 0
     with conn.send_stream(timeout=0.05) as out:
         with pytest.raises(TimeoutError):
@@ -1294,9 +1313,8 @@ def test_fragments_without_payload_in_a_handler(server: Uploads) -> None:
     with RawPeer.connect(server.address) as peer:
         peer.send_frame(TEXT, b'go')
         peer.send_frame(TEXT, b'', fin=False)
-        done = flood(peer, b'\0\x80\0\0\0\0')
-        server.wait_for('late', peer)
-        assert done() is None
+        with flooded(peer, b'\0\x80\0\0\0\0'):
+            server.wait_for('late', peer)
 
 
 def test_a_served_client_is_sent_pieces(server: Uploads) -> None:
