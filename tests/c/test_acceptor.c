@@ -411,7 +411,7 @@ check_accepted(struct fixture *f, int fd, const char *note, const char *rest)
                 tws_buffer_length(&f->accepted.head), REQUEST);
     CHECK(holds(&f->accepted.note, note));
     CHECK(holds(&f->accepted.rest, rest));
-    close(f->accepted.fd);
+    close(f->accepted.transport.fd);
     tws_accepted_release(&f->accepted);
 }
 
@@ -532,7 +532,7 @@ TEST(others_go_on_while_the_owner_decides)
         }
         CHECK_INT(event, TWS_ACCEPTOR_CONNECTED);
         connected++;
-        close(f.accepted.fd);
+        close(f.accepted.transport.fd);
         tws_accepted_release(&f.accepted);
     }
     CHECK_INT(asked, 4);
