@@ -397,6 +397,9 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
         conclude(worker, client);
         return;
     }
+    /* Where serving broke off, nobody has taken back what the last message
+     * lies in. */
+    tws_assembler_settle(&client->assembler);
     if (congested && waits_for_room(client)) {
         tws_client_pause(client, true);
     }
