@@ -679,6 +679,7 @@ TEST(connections_that_fail)
                                        : "Connection refused (127.0.0.1)");
         close_ends(&ends);
     }
+    names = NULL;
 }
 
 TEST(addresses_in_stages)

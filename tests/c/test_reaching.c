@@ -240,6 +240,7 @@ TEST(nobody_listens)
         CHECK_INT(tws_reaching_gai_error(&reach.reaching), 0);
         stop(&reach);
     }
+    names = NULL;
 }
 
 TEST(names_that_are_too_long)
