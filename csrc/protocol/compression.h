@@ -1,0 +1,66 @@
+/* Compression of one connection: what its ends have agreed on, and the
+ * contexts, which are made at first use. One thread receives at a time, and
+ * one sends; the two do not meet here. */
+#ifndef TWS_PROTOCOL_COMPRESSION_H
+#define TWS_PROTOCOL_COMPRESSION_H
+
+#include "protocol/deflate_pool.h"
+
+#include <pthread.h>
+
+/* "Out" is what this end sends, "in" what it receives. */
+struct tws_compression_terms {
+    struct tws_deflate_settings out;
+    uint8_t in_window_bits;
+    bool per_frame;    /* deflate-frame; else permessage-deflate */
+    bool out_takeover; /* a message may refer to those before */
+    bool in_takeover;
+    size_t threshold; /* bytes; smaller messages are better sent as they are
+                       */
+};
+
+struct tws_compression {
+    struct tws_compression_terms terms;
+    struct tws_deflate_pool *pool; /* a reference */
+
+    struct tws_inflater *inflater; /* owned, or borrowed from the pool while a
+                                    * message is being received; NULL: none
+                                    * yet */
+
+    /* Held by whoever compresses, from before that until what it made has its
+     * place among the bytes to be sent: a message that refers to others must
+     * follow them. Not taken here. Of what follows. */
+    pthread_mutex_t lock;
+    struct tws_deflater *deflater; /* as `inflater` */
+    bool stale;                    /* the peer's window is not what `deflater`
+                                    * takes it for */
+};
+
+/* Keeps a reference to the pool. NULL where there is no memory. */
+struct tws_compression *
+tws_compression_new(const struct tws_compression_terms *terms,
+                    struct tws_deflate_pool *pool);
+void tws_compression_free(struct tws_compression *compression); /* or NULL */
+
+/* Appends the compressed form of a message (or frame), or of a part of it
+ * where `end` is false; see tws_deflater_add(). With the lock. After a
+ * failure tws_compression_forget_sent() has been done. */
+enum tws_status tws_compression_deflate(struct tws_compression *compression,
+                                        struct tws_span data, bool end,
+                                        struct tws_buffer *out,
+                                        struct tws_error *err);
+/* What was compressed last did not go out, or something else did that was
+ * compressed elsewhere: the next message must not refer to what was before.
+ * With the lock. */
+void tws_compression_forget_sent(struct tws_compression *compression);
+
+/* As tws_inflater_read() and tws_inflater_end(), for who receives. */
+enum tws_status tws_compression_inflate(struct tws_compression *compression,
+                                        struct tws_input *input, uint8_t *room,
+                                        size_t size, size_t *got,
+                                        struct tws_error *err);
+enum tws_status
+tws_compression_end_inflate(struct tws_compression *compression, uint8_t *room,
+                            size_t size, size_t *got, struct tws_error *err);
+
+#endif /* TWS_PROTOCOL_COMPRESSION_H */

@@ -1,0 +1,258 @@
+#include "protocol/deflate.h"
+
+#include "protocol/close_code.h"
+
+#include <stdlib.h>
+#define ZLIB_CONST
+#include <zlib.h>
+
+/* What a sync flush ends with, and RFC 7692 §7.2.1 leaves out. */
+static const uint8_t TAIL[4] = {0x00, 0x00, 0xff, 0xff};
+
+enum {
+    ROOM_MIN = 128,         /* beyond the 6 bytes that a flush needs */
+    ROOM_MAX = 64 * 1024,   /* asked for at a time */
+    INPUT_MAX = 1 << 30,    /* zlib counts in 32 bits */
+    DICTIONARY_MAX = 32768, /* the largest window */
+    AT_BLOCK_END = 128,     /* in data_type, see inflate() */
+    UNUSED_BITS = 7,        /* in data_type: of the last byte */
+    DEFLATE_BITS_MIN = 9,   /* see tws_deflater_new() */
+};
+
+struct tws_deflater {
+    z_stream zlib;
+};
+
+struct tws_inflater {
+    z_stream zlib;
+    int place;         /* data_type after the last step: zlib forgets it in
+                        * one that gets nowhere */
+    bool ended;        /* by a block that is marked as the last */
+    uint8_t tail_left; /* of TAIL, while a message ends; else 0 */
+    bool ending;
+};
+
+/* Deflating -------------------------------------------------------------- */
+
+struct tws_deflater *
+tws_deflater_new(const struct tws_deflate_settings *settings)
+{
+    struct tws_deflater *deflater = calloc(1, sizeof(*deflater));
+    int bits = settings->window_bits;
+    if (deflater == NULL) {
+        return NULL;
+    }
+    /* Raw deflate with a window of 256 bytes is refused by zlib, or changed
+     * without a word. With 512 bytes it refers back 512 - 262 = 250 bytes at
+     * most (MAX_DIST in its deflate.h): that is good for a peer with 256. */
+    if (bits < DEFLATE_BITS_MIN) {
+        bits = DEFLATE_BITS_MIN;
+    }
+    if (deflateInit2(&deflater->zlib, settings->level, Z_DEFLATED, -bits,
+                     settings->mem_level, Z_DEFAULT_STRATEGY)
+        != Z_OK) {
+        free(deflater);
+        return NULL;
+    }
+    return deflater;
+}
+
+void
+tws_deflater_free(struct tws_deflater *deflater)
+{
+    if (deflater != NULL) {
+        (void)deflateEnd(&deflater->zlib);
+        free(deflater);
+    }
+}
+
+void
+tws_deflater_reset(struct tws_deflater *deflater)
+{
+    (void)deflateReset(&deflater->zlib);
+}
+
+/* Compresses all that avail_in counts, and flushes. */
+static enum tws_status
+flush(z_stream *zlib, struct tws_buffer *out, struct tws_error *err)
+{
+    size_t want = zlib->avail_in / 2 + ROOM_MIN;
+    do {
+        uint8_t *room;
+        if (want > ROOM_MAX) {
+            want = ROOM_MAX;
+        }
+        if (tws_buffer_reserve(out, want, &room) != TWS_OK) {
+            return tws_error_nomem(err);
+        }
+        zlib->next_out = room;
+        zlib->avail_out = (uInt)want;
+        /* Z_BUF_ERROR: there was nothing left to do. */
+        (void)deflate(zlib, Z_SYNC_FLUSH);
+        tws_buffer_commit(out, want - zlib->avail_out);
+    } while (zlib->avail_out == 0);
+    return TWS_OK;
+}
+
+enum tws_status
+tws_deflater_add(struct tws_deflater *deflater, struct tws_span data, bool end,
+                 struct tws_buffer *out, struct tws_error *err)
+{
+    z_stream *zlib = &deflater->zlib;
+    size_t before = tws_buffer_length(out);
+    size_t left = data.length;
+    enum tws_status status = TWS_OK;
+    if (left == 0) {
+        /* An empty block whose length is what is left out (§7.2.3.6): zlib
+         * does not flush twice. */
+        static const uint8_t EMPTY = 0x00;
+        return end && tws_buffer_append(out, &EMPTY, 1) != TWS_OK
+                   ? tws_error_nomem(err)
+                   : TWS_OK;
+    }
+    zlib->next_in = (const Bytef *)data.data;
+    while (status == TWS_OK && left > 0) {
+        zlib->avail_in = left < INPUT_MAX ? (uInt)left : INPUT_MAX;
+        left -= zlib->avail_in;
+        status = flush(zlib, out, err);
+    }
+    if (status == TWS_OK && end) {
+        out->end -= sizeof(TAIL);
+    }
+    if (status != TWS_OK) {
+        out->end = out->start + before;
+    }
+    return status;
+}
+
+/* Inflating -------------------------------------------------------------- */
+
+struct tws_inflater *
+tws_inflater_new(unsigned window_bits)
+{
+    struct tws_inflater *inflater = calloc(1, sizeof(*inflater));
+    if (inflater != NULL
+        && inflateInit2(&inflater->zlib, -(int)window_bits) != Z_OK) {
+        free(inflater);
+        inflater = NULL;
+    }
+    return inflater;
+}
+
+void
+tws_inflater_free(struct tws_inflater *inflater)
+{
+    if (inflater != NULL) {
+        (void)inflateEnd(&inflater->zlib);
+        free(inflater);
+    }
+}
+
+void
+tws_inflater_reset(struct tws_inflater *inflater)
+{
+    (void)inflateReset(&inflater->zlib);
+    inflater->ended = false;
+    inflater->ending = false;
+}
+
+/* Behind a block that says that it is the last others may follow all the same
+ * (RFC 7692 §7.2.3.5), and refer to what was before. */
+static enum tws_status
+go_on_behind_last(struct tws_inflater *inflater, struct tws_error *err)
+{
+    z_stream *zlib = &inflater->zlib;
+    enum tws_status status = TWS_OK;
+    uInt length = 0;
+    uint8_t *window = malloc(DICTIONARY_MAX);
+    if (window == NULL) {
+        return tws_error_nomem(err);
+    }
+    if (inflateGetDictionary(zlib, window, &length) != Z_OK
+        || inflateReset(zlib) != Z_OK
+        || inflateSetDictionary(zlib, window, length) != Z_OK) {
+        status = tws_error_nomem(err); /* of the window's copy */
+    }
+    free(window);
+    inflater->ended = false;
+    return status;
+}
+
+enum tws_status
+tws_inflater_read(struct tws_inflater *inflater, struct tws_input *input,
+                  uint8_t *room, size_t size, size_t *got,
+                  struct tws_error *err)
+{
+    z_stream *zlib = &inflater->zlib;
+    *got = 0;
+    for (;;) {
+        uInt in = input->length < INPUT_MAX ? (uInt)input->length : INPUT_MAX;
+        uInt out = size - *got < INPUT_MAX ? (uInt)(size - *got) : INPUT_MAX;
+        if (inflater->ended && in > 0) {
+            enum tws_status status = go_on_behind_last(inflater, err);
+            if (status != TWS_OK) {
+                return status;
+            }
+        }
+        zlib->next_in = input->data;
+        zlib->avail_in = in;
+        zlib->next_out = room + *got;
+        zlib->avail_out = out;
+        int result =
+            inflater->ended ? Z_BUF_ERROR : inflate(zlib, Z_SYNC_FLUSH);
+        input->data += in - zlib->avail_in;
+        input->length -= in - zlib->avail_in;
+        *got += out - zlib->avail_out;
+        if (in != zlib->avail_in || out != zlib->avail_out) {
+            inflater->place = zlib->data_type;
+        }
+        if (result == Z_STREAM_END) {
+            inflater->ended = true;
+        }
+        else if (result == Z_MEM_ERROR) {
+            return tws_error_nomem(err);
+        }
+        else if (result != Z_OK && result != Z_BUF_ERROR) {
+            return tws_error_protocol(err, TWS_CLOSE_INVALID_DATA,
+                                      "compressed data can't be inflated: %s",
+                                      zlib->msg == NULL ? "not deflated"
+                                                        : zlib->msg);
+        }
+        if (input->length == 0 || *got == size) {
+            return TWS_OK;
+        }
+    }
+}
+
+enum tws_status
+tws_inflater_end(struct tws_inflater *inflater, uint8_t *room, size_t size,
+                 size_t *got, struct tws_error *err)
+{
+    uint8_t tail[sizeof(TAIL)];
+    memcpy(tail, TAIL, sizeof(TAIL)); /* what reads it takes no const */
+    if (!inflater->ending) {
+        inflater->ending = true;
+        inflater->tail_left = sizeof(TAIL);
+    }
+    struct tws_input input = {
+        .data = tail + sizeof(TAIL) - inflater->tail_left,
+        .length = inflater->tail_left,
+    };
+    enum tws_status status =
+        tws_inflater_read(inflater, &input, room, size, got, err);
+    if (status != TWS_OK) {
+        return status;
+    }
+    inflater->tail_left = (uint8_t)input.length;
+    if (*got == size) {
+        return TWS_AGAIN;
+    }
+    inflater->ending = false;
+    if ((inflater->place & AT_BLOCK_END) == 0
+        || (inflater->place & UNUSED_BITS) != 0) {
+        return tws_error_protocol(
+            err, TWS_CLOSE_INVALID_DATA,
+            "compressed data can't be inflated: it ends inside of a block");
+    }
+    return TWS_OK;
+}
