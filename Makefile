@@ -50,7 +50,7 @@ ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thr
 valgrind: packages-dev ## run the C tests under valgrind
 	@$(CORE) SANITIZE= tests
 	@$$(tools/find_python.sh) tools/run_ctests.py --jobs $(JOBS) --timeout 600 --wrap \
-	  'valgrind -q --suppressions=tools/valgrind.supp --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
+	  'valgrind -q --fair-sched=try --suppressions=tools/valgrind.supp --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
 	  $$($(CORE) SANITIZE= names)
 
 tsan: packages-dev ## run the C tests with the thread sanitizer
