@@ -1,6 +1,7 @@
 #include "protocol/assembler.h"
 
 #include "protocol/close_code.h"
+#include "protocol/inflating.h"
 #include "protocol/message_stream.h"
 
 #include <inttypes.h>
@@ -8,11 +9,18 @@
 /* Reading straight into the message pays from here on. */
 enum { DIRECT_MIN = 16 * 1024, DIRECT_MAX_FIRST = 64 * 1024 };
 
+/* Compressed bytes; docs/architecture/compression.md has the figures. */
+enum { HEAVY_MIN = 4 * 1024 };
+
 void
 tws_assembler_release(struct tws_assembler *assembler)
 {
     tws_buffer_release(&assembler->message);
     tws_buffer_release(&assembler->control);
+    tws_buffer_release(&assembler->packed);
+    if (assembler->compression != NULL) {
+        tws_compression_stop_inflating(assembler->compression);
+    }
     *assembler = (struct tws_assembler){0};
 }
 
@@ -68,6 +76,12 @@ static enum tws_status
 take_control(struct tws_assembler *assembler, const struct tws_piece *piece,
              struct tws_event *event, struct tws_error *err)
 {
+    if (TWS_UNLIKELY(piece->header->rsv != 0)
+        && assembler->compression != NULL) {
+        return tws_error_protocol(err, TWS_CLOSE_PROTOCOL_ERROR,
+                                  "control frame with RSV1, which is for "
+                                  "messages");
+    }
     if (piece->first && piece->last) {
         tws_piece_copy(piece, piece->data);
         return finish_control(piece->header, piece->data, event, err);
@@ -108,16 +122,24 @@ start_frame(struct tws_assembler *assembler,
             "expected a continuation",
             header->opcode);
     }
+    if (TWS_UNLIKELY((header->rsv | assembler->compressed) != 0)) {
+        enum tws_status status =
+            tws_inflating_start(assembler, limits, header, err);
+        if (status != TWS_OK) {
+            return status;
+        }
+    }
     if (assembler->chunked || assembler->skipping) {
         return TWS_OK; /* these limits are for what is kept */
     }
     /* Subtracting can't overflow; adding a peer's 63-bit length could. */
     uint64_t have = tws_buffer_length(&assembler->message);
-    if (have > limits->size || header->length > limits->size - have) {
+    uint64_t more = assembler->compressed ? 0 : header->length;
+    if (have > limits->size || more > limits->size - have) {
         return tws_error_protocol(err, TWS_CLOSE_MESSAGE_TOOBIG,
                                   "message of at least %" PRIu64
                                   " bytes, the limit is %" PRIu64,
-                                  have + header->length, limits->size);
+                                  have + more, limits->size);
     }
     if (assembler->fragments >= limits->fragments) {
         return tws_error_protocol(err, TWS_CLOSE_POLICY,
@@ -175,6 +197,30 @@ tws_assembler_check_end(const struct tws_assembler *assembler,
 }
 
 static enum tws_status
+keep(struct tws_assembler *assembler, const struct tws_piece *piece,
+     struct tws_error *err)
+{
+    uint8_t *room;
+    bool ascii = false;
+    if (tws_buffer_reserve(&assembler->message, piece->length, &room)
+        != TWS_OK) {
+        return tws_error_nomem(err);
+    }
+    if (assembler->opcode == TWS_OPCODE_TEXT) {
+        ascii = tws_piece_copy_ascii(piece, room);
+    }
+    else {
+        tws_piece_copy(piece, room);
+    }
+    enum tws_status status =
+        tws_assembler_check_text(assembler, room, piece->length, ascii, err);
+    if (status == TWS_OK) {
+        tws_buffer_commit(&assembler->message, piece->length);
+    }
+    return status;
+}
+
+static enum tws_status
 finish_message(struct tws_assembler *assembler, struct tws_event *event,
                struct tws_error *err)
 {
@@ -191,6 +237,7 @@ finish_message(struct tws_assembler *assembler, struct tws_event *event,
     };
     assembler->opcode = 0;
     assembler->fragments = 0;
+    assembler->compressed_length = 0;
     assembler->handed_out = true;
     return TWS_OK;
 }
@@ -212,7 +259,7 @@ tws_assembler_take(struct tws_assembler *assembler,
             return status;
         }
         if (piece->last && header->fin && assembler->opcode == 0
-            && !assembler->chunked) {
+            && !(assembler->chunked | assembler->compressed)) {
             return take_whole(piece, event, err);
         }
         if (header->opcode != TWS_OPCODE_CONTINUATION) {
@@ -225,25 +272,15 @@ tws_assembler_take(struct tws_assembler *assembler,
     if (assembler->chunked || assembler->skipping) {
         return tws_message_stream_take(assembler, piece, event, err);
     }
-    if (piece->length > 0) {
-        uint8_t *room;
-        if (tws_buffer_reserve(&assembler->message, piece->length, &room)
-            != TWS_OK) {
-            return tws_error_nomem(err);
-        }
-        bool ascii = false;
-        if (assembler->opcode == TWS_OPCODE_TEXT) {
-            ascii = tws_piece_copy_ascii(piece, room);
-        }
-        else {
-            tws_piece_copy(piece, room);
-        }
-        enum tws_status status = tws_assembler_check_text(
-            assembler, room, piece->length, ascii, err);
-        if (status != TWS_OK) {
-            return status;
-        }
-        tws_buffer_commit(&assembler->message, piece->length);
+    enum tws_status status = TWS_OK;
+    if (assembler->compressed) {
+        status = tws_inflating_take(assembler, limits->size, piece, err);
+    }
+    else if (piece->length > 0) {
+        status = keep(assembler, piece, err);
+    }
+    if (status != TWS_OK) {
+        return status;
     }
     if (!piece->last || !header->fin) {
         return TWS_AGAIN;
@@ -259,9 +296,11 @@ tws_receive(struct tws_frame_reader *reader, struct tws_assembler *assembler,
     struct tws_piece piece;
     enum tws_status status;
     tws_assembler_settle(assembler);
-    if (TWS_UNLIKELY(assembler->chunked)
-        && tws_message_stream_chunk(assembler, event)) {
-        return TWS_OK;
+    if (TWS_UNLIKELY(assembler->chunked | assembler->waiting)) {
+        status = tws_message_stream_resume(assembler, event, err);
+        if (status != TWS_AGAIN) {
+            return status;
+        }
     }
     do {
         status = tws_frame_reader_next(reader, input, &piece, err);
@@ -277,11 +316,42 @@ tws_receive(struct tws_frame_reader *reader, struct tws_assembler *assembler,
     return status;
 }
 
+/* Of a frame whose header begins there. */
+static bool
+begins_heavy_frame(const struct tws_assembler *assembler, const uint8_t *data)
+{
+    bool continues = (data[0] & 0x0f) == TWS_OPCODE_CONTINUATION;
+    unsigned length = data[1] & 0x7f;
+    if ((data[0] & TWS_RSV1) == 0 && !(continues && assembler->compressed)) {
+        return false;
+    }
+    return length == 127
+           || (length == 126 && tws_load_be16(data + 2) >= HEAVY_MIN);
+}
+
+bool
+tws_receive_is_heavy(const struct tws_frame_reader *reader,
+                     const struct tws_assembler *assembler,
+                     const struct tws_input *input)
+{
+    if (assembler->waiting) {
+        return true;
+    }
+    if (assembler->compression == NULL || input->length < HEAVY_MIN) {
+        return false;
+    }
+    if (reader->in_payload) {
+        return assembler->compressed && reader->left >= HEAVY_MIN;
+    }
+    return reader->partial_length > 0
+           || begins_heavy_frame(assembler, input->data);
+}
+
 bool
 tws_receive_room(const struct tws_frame_reader *reader,
                  struct tws_assembler *assembler, uint8_t **room, size_t *size)
 {
-    if (!reader->in_payload || assembler->handed_out
+    if (!reader->in_payload || assembler->handed_out || assembler->compressed
         || tws_opcode_is_control(reader->header.opcode)
         || reader->left < DIRECT_MIN) {
         return false;

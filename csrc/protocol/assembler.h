@@ -5,6 +5,7 @@
 #define TWS_PROTOCOL_ASSEMBLER_H
 
 #include "protocol/buffer.h"
+#include "protocol/compression.h"
 #include "protocol/frame_reader.h"
 #include "protocol/utf8.h"
 
@@ -48,16 +49,31 @@ struct tws_assembler {
     bool ascii;      /* so far */
     bool handed_out; /* an event borrows `message` or `control` */
 
+    /* Of inflating.h. */
+    bool compressed; /* the unfinished frame, or the unfinished message where
+                      * compression is per message */
+
     /* Of message_stream.h. */
     bool chunked;    /* the unfinished message, or where there is none or its
                       * rest is skipped the next one, comes in chunks */
     bool skipping;   /* the rest of the unfinished message is thrown away */
     bool ended;      /* it has come to its end, and stays till that is told */
     uint32_t stream; /* counts those begun */
-    uint64_t room;   /* bytes that a chunked message may still have */
+    uint64_t limit;  /* bytes that a chunked message may have */
+    uint64_t room;   /* of those, what it may still get */
+
+    /* Of inflating.h. */
+    struct tws_compression *compression; /* borrowed; NULL: none was agreed */
+    uint64_t compressed_length; /* of the message, as far as announced */
+    struct tws_buffer packed;   /* of a piece of a chunked message: what is to
+                                 * be inflated when its chunks are consumed */
+    bool waiting;               /* there may be something of such a piece */
+    bool waiting_ends; /* with it ends what was compressed at a time */
+    bool waiting_fin;  /* and the message */
 };
 
-/* A zeroed struct is ready for use. Gives all memory back. */
+/* A zeroed struct is ready for use; `compression` may be set then. Gives all
+ * memory back. */
 void tws_assembler_release(struct tws_assembler *assembler);
 
 /* Takes the next piece. TWS_OK: *event is complete. TWS_AGAIN: nothing to
@@ -65,7 +81,9 @@ void tws_assembler_release(struct tws_assembler *assembler);
  * continuation without start, a start within a message or a bad Close, 1007
  * for text that is not UTF-8 (at its first impossible byte), 1009 for a
  * message that is or will be over the limit (by the header alone), 1008 for
- * too many fragments. */
+ * too many fragments. Where compression was agreed (RFC 7692), also 1002 for
+ * RSV1 in the wrong place and 1007 for what can't be inflated; 1009 counts
+ * inflated bytes as they come to be, and no more of them are made. */
 enum tws_status tws_assembler_take(struct tws_assembler *assembler,
                                    const struct tws_message_limits *limits,
                                    const struct tws_piece *piece,
@@ -96,7 +114,13 @@ enum tws_status tws_receive_direct(struct tws_frame_reader *reader,
                                    struct tws_event *event,
                                    struct tws_error *err);
 
-/* For message_stream.c --------------------------------------------------- */
+/* True where the next call has much to inflate: hundreds of microseconds. */
+bool tws_receive_is_heavy(const struct tws_frame_reader *reader,
+                          const struct tws_assembler *assembler,
+                          const struct tws_input *input);
+
+/* For message_stream.c and inflating.c
+ * --------------------------------------------------- */
 
 /* Gives back what an event borrowed. */
 void tws_assembler_settle(struct tws_assembler *assembler);

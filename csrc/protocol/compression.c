@@ -116,10 +116,18 @@ tws_compression_end_inflate(struct tws_compression *compression, uint8_t *room,
         status = tws_inflater_end(compression->inflater, room, size, got, err);
     }
     if (status == TWS_OK && !compression->terms.in_takeover) {
+        tws_compression_stop_inflating(compression);
+    }
+    return status;
+}
+
+void
+tws_compression_stop_inflating(struct tws_compression *compression)
+{
+    if (compression->inflater != NULL) {
         tws_deflate_pool_give_inflater(compression->pool,
                                        compression->terms.in_window_bits,
                                        compression->inflater);
         compression->inflater = NULL;
     }
-    return status;
 }

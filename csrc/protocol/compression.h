@@ -62,5 +62,8 @@ enum tws_status tws_compression_inflate(struct tws_compression *compression,
 enum tws_status
 tws_compression_end_inflate(struct tws_compression *compression, uint8_t *room,
                             size_t size, size_t *got, struct tws_error *err);
+/* The message that is being received will not be gone on with, nor any other:
+ * gives back what it has borrowed. */
+void tws_compression_stop_inflating(struct tws_compression *compression);
 
 #endif /* TWS_PROTOCOL_COMPRESSION_H */

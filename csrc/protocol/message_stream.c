@@ -1,6 +1,7 @@
 #include "protocol/message_stream.h"
 
 #include "protocol/close_code.h"
+#include "protocol/inflating.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -33,6 +34,7 @@ tws_message_stream_begin(struct tws_assembler *assembler, uint64_t limit,
     }
     assembler->chunked = true;
     assembler->stream++;
+    assembler->limit = limit;
     assembler->room = limit - have;
     return TWS_OK;
 }
@@ -110,6 +112,7 @@ forget(struct tws_assembler *assembler)
     tws_buffer_release(&assembler->message);
     assembler->opcode = 0;
     assembler->fragments = 0;
+    assembler->compressed_length = 0;
     assembler->ended = false;
     assembler->skipping = false;
 }
@@ -179,26 +182,13 @@ skip(struct tws_assembler *assembler, const struct tws_piece *piece,
                                     ascii, err);
 }
 
-enum tws_status
-tws_message_stream_take(struct tws_assembler *assembler,
-                        const struct tws_piece *piece, struct tws_event *event,
-                        struct tws_error *err)
+/* After what has come of the message; `fin`: that was all. */
+static enum tws_status
+advance(struct tws_assembler *assembler, bool fin, struct tws_event *event,
+        struct tws_error *err)
 {
-    enum tws_status status = TWS_OK;
-    assert(!assembler->ended);
-    if (!assembler->skipping && piece->first
-        && piece->header->length > assembler->room) {
-        return too_big(assembler, piece->header->length, err);
-    }
-    if (piece->length > 0) {
-        status = assembler->skipping ? skip(assembler, piece, err)
-                                     : keep(assembler, piece, err);
-    }
-    if (status != TWS_OK) {
-        return status;
-    }
-    if (piece->last && piece->header->fin) {
-        status = tws_assembler_check_end(assembler, err);
+    if (fin) {
+        enum tws_status status = tws_assembler_check_end(assembler, err);
         if (status != TWS_OK) {
             return status;
         }
@@ -213,4 +203,50 @@ tws_message_stream_take(struct tws_assembler *assembler,
         return TWS_AGAIN; /* more may be at hand */
     }
     return tws_message_stream_chunk(assembler, event) ? TWS_OK : TWS_AGAIN;
+}
+
+enum tws_status
+tws_message_stream_take(struct tws_assembler *assembler,
+                        const struct tws_piece *piece, struct tws_event *event,
+                        struct tws_error *err)
+{
+    enum tws_status status = TWS_OK;
+    bool fin = piece->last && piece->header->fin;
+    assert(!assembler->ended);
+    if (assembler->compressed) {
+        status = tws_inflating_take_some(assembler, piece, err);
+        if (status == TWS_AGAIN) {
+            fin = false; /* what waits goes first */
+            status = TWS_OK;
+        }
+    }
+    else if (!assembler->skipping && piece->first
+             && piece->header->length > assembler->room) {
+        return too_big(assembler, piece->header->length, err);
+    }
+    else if (piece->length > 0) {
+        status = assembler->skipping ? skip(assembler, piece, err)
+                                     : keep(assembler, piece, err);
+    }
+    return status == TWS_OK ? advance(assembler, fin, event, err) : status;
+}
+
+enum tws_status
+tws_message_stream_resume(struct tws_assembler *assembler,
+                          struct tws_event *event, struct tws_error *err)
+{
+    while (!tws_message_stream_chunk(assembler, event)) {
+        if (!assembler->waiting) {
+            return TWS_AGAIN;
+        }
+        bool fin = assembler->waiting_fin;
+        enum tws_status status = tws_inflating_go_on(assembler, err);
+        if (status == TWS_OK) {
+            return advance(assembler, fin, event, err);
+        }
+        if (status != TWS_AGAIN) {
+            return status;
+        }
+    }
+    return TWS_OK;
 }

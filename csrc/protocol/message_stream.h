@@ -52,6 +52,12 @@ size_t tws_message_stream_cut(const uint8_t *data, size_t length, bool text);
  * chunks. */
 void tws_message_stream_discard(struct tws_assembler *assembler);
 
+/* For assembler.c: what can be handed out before more input is looked at,
+ * where there is a chunk or something waits to be inflated. TWS_AGAIN: there
+ * is nothing (more) of that. */
+enum tws_status tws_message_stream_resume(struct tws_assembler *assembler,
+                                          struct tws_event *event,
+                                          struct tws_error *err);
 /* For assembler.c: a piece of the message, whose frame may stand here. As
  * tws_assembler_take(). */
 enum tws_status tws_message_stream_take(struct tws_assembler *assembler,
