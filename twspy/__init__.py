@@ -35,11 +35,14 @@ from ._twspy import (
     CloseMessage,
     Connection,
     ControlFrame,
+    DeflateFrame,
+    DeflateMessage,
     Frame,
     Message,
     RecvStream,
     SendStream,
     TextMessage,
+    WebkitDeflateFrame,
     websocket,
 )
 from ._version import __version__
@@ -98,6 +101,10 @@ __all__ = [
     'connect',
     'pair',
     'reconnect',
+    # extensions
+    'DeflateFrame',
+    'DeflateMessage',
+    'WebkitDeflateFrame',
     # server, HTTP and TLS
     'BasicAuth',
     'Certificate',

@@ -19,6 +19,7 @@ from typing import (
 from _typeshed import ReadableBuffer
 from typing_extensions import disjoint_base
 
+from .extensions import Extension
 from .http import Request, Response
 from .tls import Certificate
 
@@ -394,6 +395,77 @@ class Auth:
     @property
     def realm(self) -> str: ...
     def authenticate(self, request: Request, /) -> str | Response: ...
+
+@disjoint_base
+class _Deflate(Extension):
+    rsv1: bool
+    @property
+    def level(self) -> int: ...
+    @property
+    def mem_level(self) -> int: ...
+    @property
+    def threshold(self) -> int: ...
+    @property
+    def agreed(self) -> bool: ...
+    max_size: int | None
+    def offer(self) -> dict[str, str | None]: ...
+    def negotiate(
+        self, params: dict[str, str | None], /
+    ) -> dict[str, str | None] | None: ...
+    def accept(self, params: dict[str, str | None], /) -> None: ...
+    def onsend(self, frame: Frame, /) -> Frame: ...
+    def onrecv(self, frame: Frame, /) -> Frame: ...
+    def __copy__(self) -> Self: ...
+
+class DeflateMessage(_Deflate):
+    name: str
+    names: tuple[str, ...]
+    before_fragmentation: bool
+    def __init__(
+        self,
+        *,
+        server_no_context_takeover: bool = False,
+        client_no_context_takeover: bool = False,
+        server_max_window_bits: SupportsIndex | None = None,
+        client_max_window_bits: SupportsIndex | Literal[True] | None = True,
+        level: SupportsIndex = -1,
+        mem_level: SupportsIndex = 8,
+        threshold: SupportsIndex = 64,
+        shared: bool = False,
+    ) -> None: ...
+    @property
+    def server_no_context_takeover(self) -> bool: ...
+    @property
+    def client_no_context_takeover(self) -> bool: ...
+    @property
+    def server_max_window_bits(self) -> int | None: ...
+    @property
+    def client_max_window_bits(self) -> int | Literal[True] | None: ...
+    @property
+    def shared(self) -> bool: ...
+
+class DeflateFrame(_Deflate):
+    name: str
+    names: tuple[str, ...]
+    def __init__(
+        self,
+        *,
+        max_window_bits: SupportsIndex | None = None,
+        no_context_takeover: bool = False,
+        level: SupportsIndex = -1,
+        mem_level: SupportsIndex = 8,
+        threshold: SupportsIndex = 64,
+    ) -> None: ...
+    @property
+    def max_window_bits(self) -> int | None: ...
+    @property
+    def no_context_takeover(self) -> bool: ...
+    @property
+    def peer_max_window_bits(self) -> int | None: ...
+    @property
+    def peer_no_context_takeover(self) -> bool | None: ...
+
+class WebkitDeflateFrame(DeflateFrame): ...
 
 @disjoint_base
 class Server:

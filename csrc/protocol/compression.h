@@ -19,6 +19,13 @@ struct tws_compression_terms {
                        */
 };
 
+/* What the program says of a message. */
+enum tws_compress {
+    TWS_COMPRESS_BY_SIZE, /* from the threshold on */
+    TWS_COMPRESS_ALWAYS,
+    TWS_COMPRESS_NEVER,
+};
+
 struct tws_compression {
     struct tws_compression_terms terms;
     struct tws_deflate_pool *pool; /* a reference */
@@ -35,6 +42,16 @@ struct tws_compression {
     bool stale;                    /* the peer's window is not what `deflater`
                                     * takes it for */
 };
+
+/* Whether a message (or frame) of so many bytes is compressed. */
+static inline bool
+tws_compression_wants(const struct tws_compression *compression, size_t length,
+                      enum tws_compress compress)
+{
+    return compress == TWS_COMPRESS_ALWAYS
+           || (compress == TWS_COMPRESS_BY_SIZE
+               && length >= compression->terms.threshold);
+}
 
 /* Keeps a reference to the pool. NULL where there is no memory. */
 struct tws_compression *

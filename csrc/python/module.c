@@ -4,6 +4,7 @@
 #include "python/auth_type.h"
 #include "python/connection_streams.h"
 #include "python/connection_type.h"
+#include "python/deflate_type.h"
 #include "python/frame_type.h"
 #include "python/keeper.h"
 #include "python/message_type.h"
@@ -53,6 +54,28 @@ add_types(PyObject *module, struct tws_state *s)
     }
     tws_message_types_finish(s);
     return 0;
+}
+
+/* The base of these is a class from Python. */
+static int
+add_deflate_types(PyObject *module, struct tws_state *s)
+{
+    if (tws_deflate_check_base(s) < 0
+        || add_type(module, &tws_deflate_spec, (PyTypeObject *)s->Extension,
+                    &s->deflate_type)
+               < 0
+        || add_type(module, &tws_deflate_message_spec, s->deflate_type,
+                    &s->deflate_message_type)
+               < 0
+        || add_type(module, &tws_deflate_frame_spec, s->deflate_type,
+                    &s->deflate_frame_type)
+               < 0
+        || add_type(module, &tws_webkit_deflate_frame_spec,
+                    s->deflate_frame_type, &s->webkit_deflate_frame_type)
+               < 0) {
+        return -1;
+    }
+    return tws_deflate_types_finish(s);
 }
 
 static int
@@ -139,7 +162,7 @@ module_exec(PyObject *module)
         return -1;
     }
     if (fill_names(s) < 0 || add_types(module, s) < 0
-        || add_constants(module) < 0
+        || add_deflate_types(module, s) < 0 || add_constants(module) < 0
         || PyModule_AddFunctions(module, tws_keeper_functions) < 0) {
         return -1;
     }
@@ -159,7 +182,11 @@ module_exec(PyObject *module)
     X(send_stream_type)                                                       \
     X(server_type)                                                            \
     X(tls_context_type)                                                       \
-    X(auth_type)
+    X(auth_type)                                                              \
+    X(deflate_type)                                                           \
+    X(deflate_message_type)                                                   \
+    X(deflate_frame_type)                                                     \
+    X(webkit_deflate_frame_type)
 
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)

@@ -45,6 +45,7 @@
     X("twspy.http", Headers)                                                  \
     X("twspy.http", Request)                                                  \
     X("twspy.http", Response)                                                 \
+    X("twspy.extensions", Extension)                                          \
     X("twspy._onhandshake", call_onhandshake)                                 \
     X("twspy._support", log_accept_paused)                                    \
     X("twspy._support", log_client_ended)                                     \
@@ -73,6 +74,10 @@ struct tws_state {
     PyTypeObject *server_type;
     PyTypeObject *tls_context_type;
     PyTypeObject *auth_type;
+    PyTypeObject *deflate_type;
+    PyTypeObject *deflate_message_type;
+    PyTypeObject *deflate_frame_type;
+    PyTypeObject *webkit_deflate_frame_type;
 
     struct tws_mask_pool *mask_pool; /* owned */
     struct tws_keeper *keeper;       /* owned; see keeper.h */
