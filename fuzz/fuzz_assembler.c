@@ -47,6 +47,8 @@ tell(struct outcome *o, const void *data, size_t length)
     require(tws_buffer_append(&o->told, data, length) == TWS_OK);
 }
 
+static const struct tws_frame_claims NO_CLAIMS = {0};
+
 /* An answer must be one frame that the peer takes. */
 static void
 check_reply(const struct tws_control *reply, bool masked)
@@ -55,8 +57,8 @@ check_reply(const struct tws_control *reply, bool masked)
     struct tws_error err;
     size_t consumed;
     require(tws_frame_header_decode(reply->bytes, reply->length,
-                                    masked ? TWS_SERVER : TWS_CLIENT, 0,
-                                    &header, &consumed, &err)
+                                    masked ? TWS_SERVER : TWS_CLIENT,
+                                    NO_CLAIMS, &header, &consumed, &err)
             == TWS_OK);
     require(header.fin && tws_opcode_is_control(header.opcode));
     require(consumed + header.length == reply->length);
@@ -323,8 +325,8 @@ receive_model(const struct stream *stream)
         struct tws_frame_header header;
         size_t consumed;
         enum tws_status status = tws_frame_header_decode(
-            stream->wire + at, stream->length - at, stream->role, 0, &header,
-            &consumed, &o.err);
+            stream->wire + at, stream->length - at, stream->role, NO_CLAIMS,
+            &header, &consumed, &o.err);
         if (status != TWS_OK) {
             o.status = status;
             break;

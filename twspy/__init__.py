@@ -57,6 +57,7 @@ from .errors import (
     SSLError,
     WebSocketError,
 )
+from .extensions import Extension
 from .http import Headers, Request, Response
 from .server import Server
 from .tls import Certificate
@@ -93,6 +94,7 @@ __all__ = [
     'BinaryMessage',
     'CloseMessage',
     'Connection',
+    'Extension',
     'Message',
     'Reconnecting',
     'RecvStream',

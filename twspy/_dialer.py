@@ -21,6 +21,7 @@ from ._tls import SSLSettings
 from ._twspy import Connection, _check_keepalive, websocket
 from ._version import __version__
 from .errors import HandshakeError
+from .extensions import Compression, Templates
 from .uri import URI, parse_uri
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Dialer(Generic[ConnectionT]):
     url: str
     connection_class: Callable[[websocket], ConnectionT]
     protocols: Iterable[str] = ()
-    extensions: Iterable[Any] = ()
+    extensions: Templates = ()
+    compression: Compression = None
     headers: Headers = ()
     origin: str | None = None
     auth: tuple[str, str] | None = None
@@ -83,6 +85,8 @@ class Dialer(Generic[ConnectionT]):
             self.protocols = tuple(self.protocols)
         if isinstance(self.extensions, Iterator):
             self.extensions = tuple(self.extensions)
+        if isinstance(self.compression, Iterator):
+            self.compression = tuple(self.compression)
         self._first = Hop(
             uri,
             uri.auth if self.auth is None else self.auth,
@@ -198,6 +202,7 @@ class Dialer(Generic[ConnectionT]):
         options: dict[str, Any] = {
             'protocols': self.protocols,
             'extensions': self.extensions,
+            'compression': self.compression,
             'headers': hop.headers,
             'origin': self.origin,
             'location': hop.uri.resource,

@@ -19,7 +19,7 @@ from typing import (
 from _typeshed import ReadableBuffer
 from typing_extensions import disjoint_base
 
-from .extensions import Extension
+from .extensions import Compression, Extension, Templates
 from .http import Request, Response
 from .tls import Certificate
 
@@ -154,7 +154,7 @@ class websocket:
         self,
         sock: socket | None = None,
         protocols: Iterable[str] = (),
-        extensions: tuple[()] = (),
+        extensions: Templates = (),
         origin: str | None = None,
         location: str = '/',
         trusted_origins: Iterable[str] | Literal['same-origin'] = (),
@@ -169,6 +169,7 @@ class websocket:
         close_timeout: float | None = 2.0,
         max_head_size: SupportsIndex = 16384,
         max_header_lines: SupportsIndex = 128,
+        compression: Compression = None,
     ) -> None: ...
     @property
     def family(self) -> int: ...
@@ -187,7 +188,7 @@ class websocket:
     @property
     def protocol(self) -> str | None: ...
     @property
-    def extensions(self) -> tuple[()]: ...
+    def extensions(self) -> tuple[Extension, ...]: ...
     @property
     def trusted_origins(
         self,
@@ -278,6 +279,8 @@ class Connection:
     def state(
         self,
     ) -> Literal['connecting', 'open', 'closing', 'closed']: ...
+    @property
+    def extensions(self) -> tuple[Extension, ...]: ...
     @property
     def queued(self) -> int: ...
     @property
@@ -473,7 +476,7 @@ class Server:
         self,
         *,
         protocols: Iterable[str] = (),
-        extensions: tuple[()] = (),
+        extensions: Templates = (),
         trusted_origins: Iterable[str] | Literal['same-origin'] = (),
         locations: Iterable[str] = (),
         auth: Auth | None = None,
@@ -491,6 +494,7 @@ class Server:
         ping_timeout: float | None = 20.0,
         idle_timeout: float | None = None,
         send_timeout: float | None = 30.0,
+        compression: Compression = None,
     ) -> None: ...
     @property
     def auth(self) -> Auth | None: ...
@@ -543,6 +547,9 @@ class _TLSContext:
 def _parse_certificate(
     der: bytes, /
 ) -> tuple[str, str, str, int, int, tuple[tuple[str, str], ...]]: ...
+def _parse_extensions(
+    value: str, /
+) -> list[tuple[str, list[tuple[str, str | None]]]]: ...
 def _check_keepalive(
     ping_interval: float | None,
     ping_timeout: float | None,

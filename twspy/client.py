@@ -24,6 +24,7 @@ from ._dialer import (
     PathName,
 )
 from ._twspy import Connection, websocket
+from .extensions import Compression, Templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,8 @@ class SocketOptions(TypedDict, total=False):
     """The options of `websocket` that a pair() has, too."""
 
     protocols: Iterable[str]
+    extensions: Templates
+    compression: Compression
     headers: Headers
     origin: str | None
     max_size: int | None
@@ -46,7 +49,6 @@ class SocketOptions(TypedDict, total=False):
 class ConnectOptions(SocketOptions, total=False):
     """The options of `connect()`, but for the connection's class."""
 
-    extensions: Iterable[Any]
     auth: tuple[str, str] | None
     ssl: SSLContext | None
     ssl_args: Mapping[str, Any] | None
@@ -75,7 +77,8 @@ def connect(
     *,
     connection_class: Callable[[websocket], Connection] = Connection,
     protocols: Iterable[str] = (),
-    extensions: Iterable[Any] = (),
+    extensions: Templates = (),
+    compression: Compression = None,
     headers: Headers = (),
     origin: str | None = None,
     auth: tuple[str, str] | None = None,
@@ -108,7 +111,9 @@ def connect(
 
     ================  ========  ============================================
     protocols         ()        subprotocols to ask for, the best first
-    extensions        ()        extensions to offer
+    extensions        ()        extensions to offer, see Extension
+    compression       None      more of them: 'deflate', an Extension, or an
+                                iterable of them
     headers           ()        more fields of the request: pairs, a mapping
     origin            None      what the Origin field says
     auth              None      (user name, password) for Basic and Digest
@@ -178,6 +183,7 @@ def connect(
         connection_class=connection_class,
         protocols=protocols,
         extensions=extensions,
+        compression=compression,
         headers=headers,
         origin=origin,
         auth=auth,

@@ -4,16 +4,15 @@ to do with frames."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from ._twspy import Frame
 
-__all__ = ['Extension', 'Params']
+__all__ = ['Compression', 'Extension', 'Params', 'Template', 'Templates']
 
-Value = str | int | None
 # What stands behind a name in Sec-WebSocket-Extensions; None has no value.
-Params = Mapping[str, Value]
+Params = Mapping[str, str | int | None]
 
 
 class Extension:
@@ -120,3 +119,9 @@ class Extension:
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.name}>'
+
+
+# What the options `extensions` and `compression` take.
+Template: TypeAlias = Extension | type[Extension]
+Templates: TypeAlias = Iterable[Template]
+Compression: TypeAlias = Literal['deflate'] | Template | Templates | None

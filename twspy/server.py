@@ -84,6 +84,9 @@ class Server(_Loops):
 
     ================  =======  =============================================
     protocols         ()       subprotocols it speaks
+    extensions        ()       that clients may use, see `Extension`
+    compression       None     more of them: 'deflate', an Extension, or an
+                               iterable of them
     trusted_origins   ()       `'same-origin'` or a list of origins; empty:
                                every web page may connect
     locations         ()       paths it serves; empty: all

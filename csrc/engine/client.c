@@ -28,6 +28,31 @@ tws_client_new(struct tws_server *server,
     return client;
 }
 
+enum tws_status
+tws_client_agree(struct tws_client *client, const struct tws_agreed *agreed,
+                 struct tws_error *err)
+{
+    client->reader.rsv_allowed = agreed->rsv;
+    client->reader.opcodes_allowed = agreed->opcodes;
+    if (agreed->raw_frames) {
+        client->collector = calloc(1, sizeof(*client->collector));
+        if (client->collector == NULL) {
+            return tws_error_nomem(err);
+        }
+    }
+    return TWS_OK;
+}
+
+void
+tws_client_forget_received(struct tws_client *client)
+{
+    tws_assembler_release(&client->assembler);
+    tws_buffer_release(&client->unread);
+    if (client->collector != NULL) {
+        tws_frame_collector_release(client->collector);
+    }
+}
+
 void
 tws_client_retain(struct tws_client *client)
 {
@@ -46,8 +71,8 @@ tws_client_release(struct tws_client *client)
     if (fd >= 0) {
         close(fd);
     }
-    tws_assembler_release(&client->assembler);
-    tws_buffer_release(&client->unread);
+    tws_client_forget_received(client);
+    free(client->collector);
     tws_buffer_release(&client->queue);
     if (client->stream != NULL) {
         tws_buffer_release(&client->stream->behind);

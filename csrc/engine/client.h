@@ -14,6 +14,8 @@
 #include "net/socket.h"
 #include "net/tls.h"
 #include "net/transport.h"
+#include "protocol/agreed.h"
+#include "protocol/frame_collector.h"
 #include "protocol/session.h"
 
 enum tws_client_state {
@@ -56,6 +58,8 @@ struct tws_client {
     _Atomic(uintptr_t) serving_thread; /* its pthread_t; 0: none */
     struct tws_frame_reader reader;
     struct tws_assembler assembler;
+    struct tws_frame_collector *collector; /* owned; where the program gets
+                                            * frames; NULL: messages */
     struct tws_buffer unread; /* received but not parsed yet, while the send
                                * queue is too long */
 
@@ -118,6 +122,12 @@ struct tws_client {
  * NULL where there is no memory. */
 struct tws_client *tws_client_new(struct tws_server *server,
                                   const struct tws_transport *transport);
+/* Before it is served: what its handshake has agreed on. TWS_NOMEM. */
+enum tws_status tws_client_agree(struct tws_client *client,
+                                 const struct tws_agreed *agreed,
+                                 struct tws_error *err);
+/* Gives back what is kept of what was received. */
+void tws_client_forget_received(struct tws_client *client);
 void tws_client_retain(struct tws_client *client);
 /* Frees it with the last reference. */
 void tws_client_release(struct tws_client *client);
@@ -250,6 +260,12 @@ bool tws_client_take_back(struct tws_client *client);
 enum tws_status tws_client_next(struct tws_worker *worker,
                                 struct tws_client *client,
                                 struct tws_event *event);
+/* Gives back what the last event borrowed. */
+void tws_client_settle_received(struct tws_client *client);
+/* Of frames, the program has made so many messages, or a part of one, with so
+ * many bytes. False: the client is closing or closed, they count no more. */
+bool tws_client_note_message(struct tws_client *client, unsigned messages,
+                             size_t bytes);
 /* A rule was broken, or memory is short: says so with a Close frame; see
  * worker->ending. */
 void tws_client_fail(struct tws_worker *worker, struct tws_client *client,

@@ -135,7 +135,8 @@ read_more(struct tws_worker *worker, struct tws_client *client, bool *more,
     }
     worker->reads++;
     bool direct =
-        tws_receive_room(&client->reader, &client->assembler, &room, &size);
+        client->collector == NULL
+        && tws_receive_room(&client->reader, &client->assembler, &room, &size);
     if (!direct) {
         room = worker->scratch;
         size = TWS_SCRATCH_SIZE;
@@ -202,6 +203,10 @@ take(struct tws_worker *worker, struct tws_client *client,
         tws_count(&worker->counters.bytes_in, event->length);
         return true;
     }
+    if (event->type == TWS_EVENT_FRAME) {
+        return atomic_load_explicit(&client->state, memory_order_relaxed)
+               == TWS_CLIENT_OPEN;
+    }
     if (event->type == TWS_EVENT_CHUNK) {
         return take_chunk(worker, client, event);
     }
@@ -234,6 +239,30 @@ take(struct tws_worker *worker, struct tws_client *client,
     return concerns;
 }
 
+void
+tws_client_settle_received(struct tws_client *client)
+{
+    tws_assembler_settle(&client->assembler);
+    if (client->collector != NULL) {
+        tws_frame_collector_settle(client->collector);
+    }
+}
+
+bool
+tws_client_note_message(struct tws_client *client, unsigned messages,
+                        size_t bytes)
+{
+    struct tws_worker *worker = client->worker;
+    if (atomic_load_explicit(&client->state, memory_order_relaxed)
+        != TWS_CLIENT_OPEN) {
+        return false;
+    }
+    client->heard_message = true;
+    tws_count(&worker->counters.messages_in, messages);
+    tws_count(&worker->counters.bytes_in, bytes);
+    return true;
+}
+
 enum tws_status
 tws_client_next(struct tws_worker *worker, struct tws_client *client,
                 struct tws_event *event)
@@ -244,8 +273,12 @@ tws_client_next(struct tws_worker *worker, struct tws_client *client,
     while (!worker->over) {
         bool more = true;
         enum tws_status status =
-            tws_receive(&client->reader, &client->assembler, limits,
-                        &worker->cursor, event, &err);
+            TWS_LIKELY(client->collector == NULL)
+                ? tws_receive(&client->reader, &client->assembler, limits,
+                              &worker->cursor, event, &err)
+                : tws_frame_collector_receive(
+                    &client->reader, client->collector, &client->assembler,
+                    limits, &worker->cursor, event, &err);
         if (status == TWS_AGAIN) {
             status = read_more(worker, client, &more, event, &err);
         }

@@ -21,7 +21,8 @@ struct tws_handshake {
     struct tws_half_open_entry half_open;
     struct tws_error refusal; /* that a handler has decided on, until it is
                                * told; status TWS_OK: none */
-    void *user;   /* of an accepted one, until it becomes a client's */
+    void *user; /* of an accepted one, until it becomes a client's */
+    struct tws_agreed agreed; /* with it, but for `extensions` */
     bool placed;  /* has a place among max_clients, until a client has it */
     bool writing; /* watched for room to write, else for bytes */
     int fd;       /* the transport's; who takes the role reads it while the TLS
@@ -195,9 +196,10 @@ become_client(struct tws_worker *worker, struct tws_handshake *handshake)
     }
     client->user = handshake->user;
     client->interest = TWS_READABLE;
-    if ((rest.length > 0
-         && tws_buffer_append(&client->unread, rest.data, rest.length)
-                != TWS_OK)
+    if (tws_client_agree(client, &handshake->agreed, &err) != TWS_OK
+        || (rest.length > 0
+            && tws_buffer_append(&client->unread, rest.data, rest.length)
+                   != TWS_OK)
         || tws_poller_modify(server->poller, client->transport.fd,
                              TWS_READABLE, client, &err)
                != TWS_OK) {
@@ -407,6 +409,7 @@ tws_handshake_attend(struct tws_worker *worker,
 enum tws_status
 tws_handshake_accept(struct tws_handshake *handshake,
                      const struct tws_handshake_request *request,
+                     const struct tws_agreed *agreed,
                      const struct tws_http_field *fields, size_t field_count,
                      void *user, struct tws_error *err)
 {
@@ -414,10 +417,13 @@ tws_handshake_accept(struct tws_handshake *handshake,
     if (!handshake->placed) {
         return refuse_for_lack_of_place(err);
     }
-    enum tws_status status = tws_opening_accept(
-        &handshake->opening, request, TWS_SPAN(""), fields, field_count, err);
+    enum tws_status status =
+        tws_opening_accept(&handshake->opening, request, agreed->extensions,
+                           fields, field_count, err);
     if (status == TWS_OK) {
         handshake->user = user;
+        handshake->agreed = *agreed;
+        handshake->agreed.extensions = TWS_SPAN("");
     }
     else {
         free_place(handshake);

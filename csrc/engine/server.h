@@ -64,6 +64,12 @@ struct tws_handlers {
     void (*open)(void *context, struct tws_client *client);
     void (*message)(void *context, struct tws_client *client,
                     const struct tws_event *event);
+    /* In place of `message`, where agreed.raw_frames was said: any frame but a
+     * Close, ping or pong. What the program has joined to a message it tells
+     * of with tws_client_note_message(), and what breaks a rule with
+     * tws_client_fail(). */
+    void (*frame)(void *context, struct tws_client *client,
+                  const struct tws_event *event);
     void (*ping)(void *context, struct tws_client *client,
                  const struct tws_event *event);
     void (*pong)(void *context, struct tws_client *client,
@@ -154,13 +160,15 @@ int tws_handshake_fd(const struct tws_handshake *handshake);
  * the handshake is accepted or refused. */
 struct tws_span tws_handshake_head(const struct tws_handshake *handshake,
                                    const struct tws_http_head *head);
-/* `fields` are more fields of the 101. `user` moves to the client, or back by
- * `discard`. On failure it stays the caller's, and the handshake undecided:
+/* `agreed` is for the client's frames, and what its `extensions` holds for the
+ * 101, whose further fields `fields` are. `user` moves to the client, or back
+ * by `discard`. On failure it stays the caller's, and the handshake undecided:
  * TWS_REFUSED with http_status 503 where there are max_clients by now, or with
  * 0 for a field that would break the head; TWS_NOMEM. */
 enum tws_status
 tws_handshake_accept(struct tws_handshake *handshake,
                      const struct tws_handshake_request *request,
+                     const struct tws_agreed *agreed,
                      const struct tws_http_field *fields, size_t field_count,
                      void *user, struct tws_error *err);
 enum tws_status tws_handshake_answer(struct tws_handshake *handshake,

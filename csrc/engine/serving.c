@@ -96,8 +96,7 @@ bury(struct tws_server *server, struct tws_client *client)
     if (fd >= 0) {
         close(fd);
     }
-    tws_assembler_release(&client->assembler);
-    tws_buffer_release(&client->unread);
+    tws_client_forget_received(client);
     drop_receipts(server, client);
     client->next = server->dead;
     server->dead = client;
@@ -305,6 +304,9 @@ dispatch(struct tws_worker *worker, struct tws_client *client,
     case TWS_EVENT_PONG:
         handlers->pong(handlers->context, client, event);
         break;
+    case TWS_EVENT_FRAME:
+        handlers->frame(handlers->context, client, event);
+        break;
     case TWS_EVENT_CHUNK: /* a handler asks for these itself */
     case TWS_EVENT_CLOSE: /* tws_client_next() keeps it */
         break;
@@ -399,7 +401,7 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
     }
     /* Where serving broke off, nobody has taken back what the last message
      * lies in. */
-    tws_assembler_settle(&client->assembler);
+    tws_client_settle_received(client);
     if (congested && waits_for_room(client)) {
         tws_client_pause(client, true);
     }

@@ -15,8 +15,9 @@ struct half_open {
     struct tws_address peer;
     struct tws_buffer head; /* of an upgrade that was accepted, or that the
                              * owner is to decide on */
-    struct tws_buffer note; /* the owner's */
-    uint64_t deadline;      /* UINT64_MAX: none */
+    struct tws_buffer note; /* the owner's, and so is `user`, or NULL */
+    void *user;
+    uint64_t deadline; /* UINT64_MAX: none */
     bool ready;
     bool writing; /* waits for room to write, else for bytes */
 };
@@ -57,8 +58,9 @@ tws_acceptor_new(int listener, const struct tws_acceptor_options *options,
 }
 
 static void
-free_half_open(struct half_open *peer)
+free_half_open(struct tws_acceptor *acceptor, struct half_open *peer)
 {
+    const struct tws_acceptor_options *options = &acceptor->options;
     int fd = peer->opening.transport.fd;
     tws_transport_release(&peer->opening.transport);
     if (fd >= 0) {
@@ -67,6 +69,9 @@ free_half_open(struct half_open *peer)
     tws_opening_release(&peer->opening);
     tws_buffer_release(&peer->head);
     tws_buffer_release(&peer->note);
+    if (peer->user != NULL) {
+        options->discard(options->context, peer->user);
+    }
     free(peer);
 }
 
@@ -77,7 +82,7 @@ tws_acceptor_free(struct tws_acceptor *acceptor)
         return;
     }
     for (size_t i = 0; i < acceptor->count; i++) {
-        free_half_open(acceptor->peers[i]);
+        free_half_open(acceptor, acceptor->peers[i]);
     }
     tws_tls_context_release(acceptor->options.tls);
     free(acceptor->peers);
@@ -108,13 +113,14 @@ later(uint64_t now, uint64_t timeout)
 static void
 remove_peer(struct tws_acceptor *acceptor, size_t index)
 {
-    free_half_open(acceptor->peers[index]);
+    struct half_open *peer = acceptor->peers[index];
     acceptor->count--;
     memmove(&acceptor->peers[index], &acceptor->peers[index + 1],
             (acceptor->count - index) * sizeof(acceptor->peers[0]));
     if (acceptor->turn > index) {
         acceptor->turn--;
     }
+    free_half_open(acceptor, peer);
 }
 
 /* --- one handshake --- */
@@ -184,6 +190,7 @@ hand_over(struct tws_acceptor *acceptor, size_t index,
         .peer = peer->peer,
         .head = peer->head,
         .note = peer->note,
+        .user = peer->user,
     };
     peer->head = TWS_BUFFER_EMPTY;
     peer->note = TWS_BUFFER_EMPTY;
@@ -192,6 +199,7 @@ hand_over(struct tws_acceptor *acceptor, size_t index,
         remove_peer(acceptor, index);
         return TWS_ACCEPTOR_IDLE;
     }
+    peer->user = NULL;
     peer->opening.transport = (struct tws_transport){.fd = -1};
     remove_peer(acceptor, index);
     return TWS_ACCEPTOR_CONNECTED;
@@ -328,7 +336,7 @@ add_peer(struct tws_acceptor *acceptor, int fd,
     }
     if (status != TWS_OK) {
         peer->opening.transport = transport;
-        free_half_open(peer);
+        free_half_open(acceptor, peer);
         return status;
     }
     peer->peer = *address;
@@ -420,15 +428,21 @@ tws_acceptor_request(const struct tws_acceptor *acceptor)
 enum tws_status
 tws_acceptor_accept(struct tws_acceptor *acceptor,
                     const struct tws_handshake_request *request,
-                    struct tws_span note, struct tws_error *err)
+                    struct tws_span extensions, struct tws_span note,
+                    void *user, struct tws_error *err)
 {
     struct half_open *peer = acceptor->asked;
     const struct tws_acceptor_options *options = &acceptor->options;
     if (tws_buffer_append(&peer->note, note.data, note.length) != TWS_OK) {
         return tws_error_nomem(err);
     }
-    return tws_opening_accept(&peer->opening, request, TWS_SPAN(""),
-                              options->fields, options->field_count, err);
+    enum tws_status status =
+        tws_opening_accept(&peer->opening, request, extensions,
+                           options->fields, options->field_count, err);
+    if (status == TWS_OK) {
+        peer->user = user;
+    }
+    return status;
 }
 
 enum tws_status

@@ -24,6 +24,9 @@ struct tws_acceptor_options {
     /* Puts another descriptor in the place of a new connection's, for which
      * it takes over; -1: the connection is to go. NULL: it stays. */
     int (*replace)(void *context, int fd);
+    /* A peer that was accepted has vanished: `user` comes back. May be NULL
+     * where none is ever given. */
+    void (*discard)(void *context, void *user);
     void *context;
     bool asks; /* the owner decides on upgrades */
 };
@@ -46,9 +49,11 @@ struct tws_accepted {
     struct tws_buffer head; /* the request's head, which is well-formed and
                              * allowed by the policy */
     struct tws_buffer rest; /* what came behind it */
-    struct tws_buffer note; /* what tws_acceptor_accept() was given */
+    struct tws_buffer note; /* these two: what tws_acceptor_accept() was given
+                             */
+    void *user;
 };
-/* But for the transport. */
+/* But for the transport and `user`. */
 void tws_accepted_release(struct tws_accepted *accepted);
 
 /* Does not own `listener`, which is non-blocking. */
@@ -72,11 +77,15 @@ struct tws_span tws_acceptor_request(const struct tws_acceptor *acceptor);
 /* The decision: accept `request`, which was read of that head, or send a whole
  * HTTP answer and close. Of what is not decided, also as this failed, nothing
  * comes but its end, at the next call of advance; so of what is accepted too
- * late. `note` is copied, and comes out with the connection. TWS_NOMEM. */
+ * late. `extensions` is for tws_opening_accept(). `note` is copied, and comes
+ * out with the connection; so does `user` (NULL: none), which is the
+ * acceptor's until then, unless this fails. TWS_NOMEM; TWS_REFUSED as of
+ * tws_opening_accept(). */
 enum tws_status
 tws_acceptor_accept(struct tws_acceptor *acceptor,
                     const struct tws_handshake_request *request,
-                    struct tws_span note, struct tws_error *err);
+                    struct tws_span extensions, struct tws_span note,
+                    void *user, struct tws_error *err);
 enum tws_status tws_acceptor_answer(struct tws_acceptor *acceptor,
                                     struct tws_span answer,
                                     struct tws_error *err);

@@ -124,7 +124,6 @@ static enum tws_status
 judge_answer(struct tws_asking *asking, struct tws_error *err)
 {
     struct tws_http_head head;
-    struct tws_span extensions;
     enum tws_status status = tws_asking_answer(asking, &head, err);
     if (status != TWS_OK) {
         return status;
@@ -142,8 +141,8 @@ judge_answer(struct tws_asking *asking, struct tws_error *err)
         asking->scanner = (struct tws_http_scanner){.scanned = 0};
         return TWS_AGAIN;
     }
-    status = tws_handshake_check_answer(&head, &asking->offer,
-                                        &asking->protocol, &extensions, err);
+    status = tws_handshake_check_answer(
+        &head, &asking->offer, &asking->protocol, &asking->extensions, err);
     if (status == TWS_REFUSED) {
         struct tws_error ignored; /* the answer counts, not its body */
         asking->refusal = *err;

@@ -27,9 +27,10 @@ struct tws_asking {
     size_t written;            /* of it */
     struct tws_buffer in;      /* the answer, from its head on */
     struct tws_http_scanner scanner;
-    size_t head_length; /* of the answer; 0: not known yet */
-    unsigned interim;   /* answers of 1xx so far */
-    struct tws_span protocol;
+    size_t head_length;       /* of the answer; 0: not known yet */
+    unsigned interim;         /* answers of 1xx so far */
+    struct tws_span protocol; /* these two are of a good answer */
+    struct tws_span extensions;
     struct tws_http_body body; /* of a refusal, as it arrives */
     struct tws_buffer content; /* of that body */
     struct tws_error refusal;

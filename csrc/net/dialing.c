@@ -439,6 +439,12 @@ tws_dialing_protocol(const struct tws_dialing *dialing)
 }
 
 struct tws_span
+tws_dialing_extensions(const struct tws_dialing *dialing)
+{
+    return dialing->asking.extensions;
+}
+
+struct tws_span
 tws_dialing_body(const struct tws_dialing *dialing)
 {
     return dialing->stage == PROXYING && dialing->proxying.tunnel != NULL

@@ -133,9 +133,11 @@ enum tws_status tws_dialing_request(const struct tws_dialing *dialing,
 enum tws_status tws_dialing_answer(const struct tws_dialing *dialing,
                                    struct tws_http_head *head,
                                    struct tws_error *err);
-/* The agreed subprotocol (empty: none), the first bytes of a refusal's body,
- * and what came behind a 101. Borrowed from the dialing. */
+/* The agreed subprotocol and the value of Sec-WebSocket-Extensions (empty:
+ * none), the first bytes of a refusal's body, and what came behind a 101.
+ * Borrowed from the dialing. */
 struct tws_span tws_dialing_protocol(const struct tws_dialing *dialing);
+struct tws_span tws_dialing_extensions(const struct tws_dialing *dialing);
 struct tws_span tws_dialing_body(const struct tws_dialing *dialing);
 struct tws_span tws_dialing_rest(const struct tws_dialing *dialing);
 

@@ -21,6 +21,7 @@ enum tws_event_type {
     TWS_EVENT_TEXT,
     TWS_EVENT_BINARY,
     TWS_EVENT_CHUNK, /* only where message_stream.h was asked for it */
+    TWS_EVENT_FRAME, /* only of frame_collector.h */
     TWS_EVENT_CLOSE,
     TWS_EVENT_PING,
     TWS_EVENT_PONG,
@@ -35,6 +36,8 @@ struct tws_event {
     size_t length;
     bool ascii;             /* text: every byte is below 0x80 */
     bool text;              /* chunk: of a text message */
+    uint8_t first_byte;     /* frame: FIN, reserved bits and opcode as on the
+                             * wire (frame.h) */
     uint16_t code;          /* close: 1005 where there was none */
     struct tws_span reason; /* close: within `data` */
 };

@@ -12,26 +12,28 @@ enum {
 };
 
 static enum tws_status
-check_first_byte(uint8_t byte, uint8_t rsv_allowed, struct tws_error *err)
+check_first_byte(uint8_t byte, struct tws_frame_claims claims,
+                 struct tws_error *err)
 {
     unsigned opcode = byte & 0x0f;
     unsigned rsv = byte & TWS_RSV;
     /* RFC 6455 §5.2: unknown opcodes and reserved bits that no extension
      * gave a meaning fail the connection. */
-    if (!tws_opcode_is_known(opcode)) {
+    if (!tws_opcode_is_known(opcode)
+        && (claims.opcodes & (1U << opcode)) == 0) {
         return tws_error_protocol(err, TWS_CLOSE_PROTOCOL_ERROR,
                                   "got reserved opcode 0x%x, expected 0x0 to "
                                   "0x2 or 0x8 to 0xa",
                                   opcode);
     }
-    if ((rsv & ~(unsigned)rsv_allowed) != 0) {
+    if ((rsv & ~(unsigned)claims.rsv) != 0) {
         return tws_error_protocol(
             err, TWS_CLOSE_PROTOCOL_ERROR,
             "got reserved bits rsv1=%d rsv2=%d rsv3=%d, expected only those "
             "of the agreed extensions: rsv1=%d rsv2=%d rsv3=%d",
             (rsv & TWS_RSV1) != 0, (rsv & TWS_RSV2) != 0,
-            (rsv & TWS_RSV3) != 0, (rsv_allowed & TWS_RSV1) != 0,
-            (rsv_allowed & TWS_RSV2) != 0, (rsv_allowed & TWS_RSV3) != 0);
+            (rsv & TWS_RSV3) != 0, (claims.rsv & TWS_RSV1) != 0,
+            (claims.rsv & TWS_RSV2) != 0, (claims.rsv & TWS_RSV3) != 0);
     }
     /* RFC 6455 §5.5: control frames are never fragmented. */
     if (tws_opcode_is_control(opcode) && (byte & TWS_FIN) == 0) {
@@ -137,13 +139,13 @@ read_length(const uint8_t *data, size_t size, uint64_t *length,
  * `receiver` is NULL where either mask bit will do. */
 static inline enum tws_status
 decode(const uint8_t *data, size_t size, const enum tws_role *receiver,
-       uint8_t rsv_allowed, struct tws_frame_header *header, size_t *consumed,
-       struct tws_error *err)
+       struct tws_frame_claims claims, struct tws_frame_header *header,
+       size_t *consumed, struct tws_error *err)
 {
     if (size < 1) {
         return TWS_AGAIN;
     }
-    enum tws_status status = check_first_byte(data[0], rsv_allowed, err);
+    enum tws_status status = check_first_byte(data[0], claims, err);
     if (status != TWS_OK) {
         return status;
     }
@@ -183,20 +185,20 @@ decode(const uint8_t *data, size_t size, const enum tws_role *receiver,
 
 enum tws_status
 tws_frame_header_decode(const uint8_t *data, size_t length,
-                        enum tws_role receiver, uint8_t rsv_allowed,
+                        enum tws_role receiver, struct tws_frame_claims claims,
                         struct tws_frame_header *header, size_t *consumed,
                         struct tws_error *err)
 {
-    return decode(data, length, &receiver, rsv_allowed, header, consumed, err);
+    return decode(data, length, &receiver, claims, header, consumed, err);
 }
 
 enum tws_status
 tws_frame_header_decode_any(const uint8_t *data, size_t length,
-                            uint8_t rsv_allowed,
+                            struct tws_frame_claims claims,
                             struct tws_frame_header *header, size_t *consumed,
                             struct tws_error *err)
 {
-    return decode(data, length, NULL, rsv_allowed, header, consumed, err);
+    return decode(data, length, NULL, claims, header, consumed, err);
 }
 
 size_t

@@ -38,23 +38,28 @@ struct tws_frame_header {
     uint8_t key[4]; /* meaningful where masked */
 };
 
+/* What extensions have given a meaning (RFC 6455 §9). */
+struct tws_frame_claims {
+    uint8_t rsv;      /* TWS_RSV1 | TWS_RSV2 | TWS_RSV3 */
+    uint16_t opcodes; /* bit i: the reserved opcode i */
+};
+
 /* Decodes a header at `data`. TWS_OK: *header and *consumed (2 to 14) are
  * set. TWS_AGAIN: more than `length` bytes are needed. TWS_PROTOCOL with
- * close code 1002, as soon as the bytes at hand show it: reserved opcode,
- * a reserved bit outside `rsv_allowed`, fragmented or oversized control
- * frame, length not minimal or with its top bit set, and a mask bit that
- * does not fit `receiver` (a server takes only masked frames, a client only
- * unmasked ones: §5.1). */
+ * close code 1002, as soon as the bytes at hand show it: a reserved opcode or
+ * bit that is not claimed, fragmented or oversized control frame, length not
+ * minimal or with its top bit set, and a mask bit that does not fit `receiver`
+ * (a server takes only masked frames, a client only unmasked ones: §5.1). */
 enum tws_status tws_frame_header_decode(const uint8_t *data, size_t length,
                                         enum tws_role receiver,
-                                        uint8_t rsv_allowed,
+                                        struct tws_frame_claims claims,
                                         struct tws_frame_header *header,
                                         size_t *consumed,
                                         struct tws_error *err);
 
 /* The same without the rule about who masks: for Frame.unpack(). */
 enum tws_status tws_frame_header_decode_any(const uint8_t *data, size_t length,
-                                            uint8_t rsv_allowed,
+                                            struct tws_frame_claims claims,
                                             struct tws_frame_header *header,
                                             size_t *consumed,
                                             struct tws_error *err);

@@ -15,9 +15,12 @@ static enum tws_status
 decode(struct tws_frame_reader *reader, const uint8_t *data, size_t length,
        size_t *consumed, struct tws_error *err)
 {
+    struct tws_frame_claims claims = {
+        .rsv = reader->rsv_allowed,
+        .opcodes = reader->opcodes_allowed,
+    };
     return tws_frame_header_decode(data, length, (enum tws_role)reader->role,
-                                   reader->rsv_allowed, &reader->header,
-                                   consumed, err);
+                                   claims, &reader->header, consumed, err);
 }
 
 /* A header that is not whole in the input is put together in `partial`. */

@@ -12,8 +12,9 @@ struct tws_frame_reader {
     uint8_t partial[TWS_FRAME_HEADER_MAX]; /* unfinished header */
     uint8_t partial_length;
     bool in_payload;
-    uint8_t rsv_allowed; /* reserved bits that an extension has claimed */
-    uint8_t role;        /* enum tws_role of the end that reads */
+    uint8_t rsv_allowed;      /* reserved bits that an extension has claimed */
+    uint8_t role;             /* enum tws_role of the end that reads */
+    uint16_t opcodes_allowed; /* the same of reserved opcodes, bit i for i */
 };
 
 /* A part of one frame's payload, possibly empty. */

@@ -3,6 +3,7 @@
 
 #include "python/address.h"
 #include "python/errors.h"
+#include "python/extension_chain.h"
 #include "python/message_type.h"
 #include "loop/timers.h"
 
@@ -112,19 +113,22 @@ note_ping(ConnectionObject *conn, struct tws_span payload)
     pthread_mutex_unlock(&blocking->lock);
 }
 
-/* Through the websocket's own send(), so that its hooks see each frame. */
+/* Through the websocket's own send(), so that its hooks and extensions see
+ * each frame; or the message as one, where an extension wants it whole. */
 static int
 send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment,
                struct tws_sending *sending,
                const struct tws_deadline *deadline)
 {
-    PyObject *frames = tws_connection_frames(message, fragment);
+    WebsocketObject *ws = websocket_of(conn);
+    bool whole = ws->chain != NULL && tws_chain_joins(ws->chain);
+    PyObject *frames = tws_connection_frames(message, whole ? 0 : fragment);
     if (frames == NULL) {
         return -1;
     }
     int result = tws_websocket_send_frames(
-        websocket_of(conn), &PyTuple_GET_ITEM(frames, 0),
-        PyTuple_GET_SIZE(frames), sending, deadline);
+        ws, &PyTuple_GET_ITEM(frames, 0), PyTuple_GET_SIZE(frames),
+        whole ? fragment : 0, sending, deadline);
     Py_DECREF(frames);
     return result;
 }
@@ -220,7 +224,7 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
     if (opcode == TWS_OPCODE_PING) {
         note_ping(conn, payload);
     }
-    if (ws->send_hooks != NULL) {
+    if (ws->send_hooks != NULL || ws->chain != NULL) {
         return send_as_frames(conn, message, fragment, sending, deadline);
     }
     if (fragment == 0) {
@@ -272,7 +276,9 @@ int
 tws_blocking_begin_stream(ConnectionObject *conn, const void *stream,
                           const struct tws_deadline *deadline)
 {
-    if (!tws_blocking_may_send(conn)) {
+    const WebsocketObject *ws = websocket_of(conn);
+    if (!tws_blocking_may_send(conn)
+        || (ws->chain != NULL && tws_chain_check_pieces(ws->chain) < 0)) {
         return -1;
     }
     return tws_websocket_begin_stream(websocket_of(conn), stream, deadline);
@@ -288,7 +294,7 @@ send_fragment_frame(ConnectionObject *conn,
     if (frame == NULL) {
         return -1;
     }
-    int result = tws_websocket_send_frames(websocket_of(conn), &frame, 1,
+    int result = tws_websocket_send_frames(websocket_of(conn), &frame, 1, 0,
                                            sending, deadline);
     Py_DECREF(frame);
     return result;
@@ -370,7 +376,7 @@ tws_blocking_send_fragment(ConnectionObject *conn,
     if (!tws_blocking_may_send(conn)) {
         return -1;
     }
-    if (ws->send_hooks != NULL) {
+    if (ws->send_hooks != NULL || ws->chain != NULL) {
         result = send_fragment_frame(conn, fragment, &sending, deadline);
     }
     else if (ws->role == TWS_SERVER) {

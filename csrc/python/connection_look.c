@@ -40,7 +40,8 @@ may_read_ahead(ConnectionObject *conn)
     const WebsocketObject *ws = websocket_of(conn);
     return ahead_of(conn)->max_messages > 0 && ws->recv_hooks == NULL
            && ws->timeout != 0 && !conn->blocking->assembler.chunked
-           && tws_blocking_reads_pieces(conn);
+           && (tws_blocking_reads_pieces(conn)
+               || (ws->chain != NULL && ws->kept == NULL));
 }
 
 /* What was raised, here, is the program's to catch, in its place. */

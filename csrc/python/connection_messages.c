@@ -173,12 +173,18 @@ tws_connection_call(ConnectionObject *conn, PyObject *name, PyObject *argument)
         Py_DECREF(result);
         return 0;
     }
+    return tws_connection_report(conn);
+}
+
+int
+tws_connection_report(ConnectionObject *conn)
+{
     if (!PyErr_ExceptionMatches(PyExc_Exception)) {
         return -1;
     }
     PyObject *error = PyErr_GetRaisedException();
-    result = PyObject_CallMethodOneArg((PyObject *)conn,
-                                       conn->state->str_onerror, error);
+    PyObject *result = PyObject_CallMethodOneArg(
+        (PyObject *)conn, conn->state->str_onerror, error);
     if (result == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
         PyErr_WriteUnraisable((PyObject *)conn);
     }

@@ -81,11 +81,11 @@ int tws_blocking_send_close(ConnectionObject *conn, uint16_t code,
 /* connection_receive.c --------------------------------------------------- */
 
 /* True where the next frame is read in pieces. By way of frames otherwise:
- * for hooks, and for what websocket.recv() has left. A frame is finished the
- * way it was begun, or its beginning would be lost. */
+ * for hooks, extensions, and for what websocket.recv() has left. A frame is
+ * finished the way it was begun, or its beginning would be lost. */
 bool tws_blocking_reads_pieces(ConnectionObject *conn);
 
-/* With the right to read, where that is done in pieces: the next event, which
+/* With the right to read: the next event, which
  * has been answered. 1: *in is set; 2: the stream has ended; -1 with an
  * exception, which tws_blocking_judge_failure() is for. */
 int tws_blocking_read_event(ConnectionObject *conn,

@@ -80,6 +80,8 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
         in->object = PyBytes_FromStringAndSize((const char *)event->data,
                                                (Py_ssize_t)event->length);
         break;
+    case TWS_EVENT_FRAME: /* these are for a server's client */
+        return 0;
     case TWS_EVENT_CLOSE:
         in->object = NULL;
         tws_blocking_set_over(conn,
@@ -173,27 +175,17 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
     }
 }
 
-int
-tws_blocking_read_event(ConnectionObject *conn,
-                        const struct tws_deadline *deadline,
-                        struct tws_incoming *in)
-{
-    int result = read_event(conn, deadline, in);
-    conn->blocking->amid_frame = websocket_of(conn)->reader.in_payload;
-    return result;
-}
-
 bool
 tws_blocking_reads_pieces(ConnectionObject *conn)
 {
     const WebsocketObject *ws = websocket_of(conn);
     return conn->blocking->amid_frame
-           || (ws->recv_hooks == NULL && ws->kept == NULL
+           || (ws->recv_hooks == NULL && ws->kept == NULL && ws->chain == NULL
                && !ws->reader.in_payload);
 }
 
-/* The same, through the websocket's own recv(), whose hooks see each
- * frame. */
+/* The same, as the websocket's own recv(), whose hooks and extensions see
+ * each frame. */
 static int
 read_event_of_frames(ConnectionObject *conn,
                      const struct tws_deadline *deadline,
@@ -211,11 +203,15 @@ read_event_of_frames(ConnectionObject *conn,
                 return result;
             }
         }
-        PyObject *object = tws_websocket_recv_frame(ws, deadline);
+        PyObject *object = tws_websocket_next_frame(ws, deadline);
         if (object == NULL) {
             return -1;
         }
         FrameObject *frame = (FrameObject *)object;
+        if (!tws_opcode_is_known(frame->opcode)) {
+            Py_DECREF(object); /* an extension's own: it is no message */
+            continue;
+        }
         struct tws_frame_header header = {
             .opcode = frame->opcode,
             .fin = frame->fin,
@@ -244,10 +240,42 @@ read_event_of_frames(ConnectionObject *conn,
     }
 }
 
+int
+tws_blocking_read_event(ConnectionObject *conn,
+                        const struct tws_deadline *deadline,
+                        struct tws_incoming *in)
+{
+    if (!tws_blocking_reads_pieces(conn)) {
+        return read_event_of_frames(conn, deadline, in);
+    }
+    int result = read_event(conn, deadline, in);
+    conn->blocking->amid_frame = websocket_of(conn)->reader.in_payload;
+    return result;
+}
+
+/* The pending exception is an extension's, which stays. */
+static void
+judge_extension(ConnectionObject *conn, const struct tws_error *why)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    struct tws_span reason = {.data = why->reason,
+                              .length = strlen(why->reason)};
+    if (tws_blocking_send_close(conn, why->close_code, reason) < 0) {
+        PyErr_WriteUnraisable((PyObject *)conn);
+    }
+    tws_blocking_set_over(conn, TWS_ENDED_BY_US, why->close_code, reason, 0);
+    PyErr_SetRaisedException(error);
+}
+
 void
 tws_blocking_judge_failure(ConnectionObject *conn)
 {
     struct tws_state *state = conn->state;
+    const WebsocketObject *ws = websocket_of(conn);
+    if (ws->extension_failed && !tws_blocking_is_over(conn)) {
+        judge_extension(conn, ws->broken);
+        return;
+    }
     if (tws_blocking_judge_closed(conn) || tws_blocking_is_over(conn)
         || PyErr_ExceptionMatches(PyExc_TimeoutError)
         || PyErr_ExceptionMatches(PyExc_BlockingIOError)
@@ -255,7 +283,7 @@ tws_blocking_judge_failure(ConnectionObject *conn)
         return;
     }
     if (PyErr_ExceptionMatches(state->ProtocolError)) {
-        /* From recv_frame(), which leaves the closing to us. */
+        /* From next_frame(), which leaves the closing to us. */
         PyObject *error = PyErr_GetRaisedException();
         PyObject *code = PyObject_GetAttr(error, state->str_code);
         PyObject *text = PyObject_Str(error);
@@ -306,7 +334,6 @@ static int
 read_stream(ConnectionObject *conn, const struct tws_deadline *deadline,
             struct tws_chunks *chunks, struct tws_incoming *in)
 {
-    bool frames = false;
     int result = tws_ahead_begin_read(conn, deadline, "recv()");
     if (result != 0) {
         return result < 0 ? -1 : 3;
@@ -314,13 +341,10 @@ read_stream(ConnectionObject *conn, const struct tws_deadline *deadline,
     /* The keeper may have read on until now. */
     result = tws_ahead_any(conn) ? 3 : turn_to(conn, chunks);
     if (result == 0) {
-        frames = !tws_blocking_reads_pieces(conn);
-    }
-    if (result == 0 && !frames) {
         result = tws_blocking_read_event(conn, deadline, in);
     }
     tws_websocket_end_read(websocket_of(conn));
-    return frames ? read_event_of_frames(conn, deadline, in) : result;
+    return result;
 }
 
 /* Where the end was met. Keeps a pending exception; -1 with another one. */
@@ -423,6 +447,7 @@ receive(ConnectionObject *conn, const struct tws_deadline *deadline,
         case TWS_EVENT_BINARY:
         case TWS_EVENT_CHUNK:
             return in.object;
+        case TWS_EVENT_FRAME:
         case TWS_EVENT_CLOSE:
             return tws_connection_raise_closed(conn);
         case TWS_EVENT_PING:
@@ -459,6 +484,17 @@ tws_blocking_next(ConnectionObject *conn, const struct tws_deadline *deadline,
     return object;
 }
 
+/* True, once, where the pending exception is an extension's, which has ended
+ * the connection. */
+static bool
+extension_failed(ConnectionObject *conn)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    bool failed = ws->extension_failed && tws_blocking_is_over(conn);
+    ws->extension_failed = ws->extension_failed && !failed;
+    return failed && PyErr_ExceptionMatches(PyExc_Exception);
+}
+
 PyObject *
 tws_blocking_receive_forever(ConnectionObject *conn)
 {
@@ -475,6 +511,12 @@ tws_blocking_receive_forever(ConnectionObject *conn)
             tws_deadline_after(websocket_of(conn)->timeout);
         PyObject *message = tws_blocking_recv(conn, &deadline);
         if (message == NULL) {
+            if (extension_failed(conn)) {
+                if (tws_connection_report(conn) < 0) {
+                    return NULL;
+                }
+                break;
+            }
             if (!tws_blocking_is_over(conn) || tws_ahead_any(conn)
                 || (!PyErr_ExceptionMatches(state->WebSocketError)
                     && !PyErr_ExceptionMatches(PyExc_OSError))) {

@@ -6,6 +6,7 @@
 #include "python/connection_methods.h"
 #include "python/connection_parts.h"
 #include "python/message_type.h"
+#include "python/served_frames.h"
 #include "protocol/message_stream.h"
 
 #include <inttypes.h>
@@ -67,7 +68,7 @@ assembler_of(RecvStreamObject *stream)
         assembler = &conn->blocking->assembler;
     }
     else if (conn->client != NULL && tws_client_is_served_here(conn->client)) {
-        assembler = &conn->client->assembler;
+        assembler = tws_served_assembler(conn);
     }
     if (assembler == NULL) {
         return NULL;

@@ -7,6 +7,7 @@
 #include "python/head_objects.h"
 #include "python/message_type.h"
 #include "python/served.h"
+#include "python/served_frames.h"
 #include "python/server_type.h"
 #include "python/served_wait.h"
 #include "protocol/message_stream.h"
@@ -92,21 +93,68 @@ send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment)
     struct tws_sending sending = {.stream = NULL};
     int result = tws_websocket_send_frames(
         (WebsocketObject *)conn->sock, &PyTuple_GET_ITEM(frames, 0),
-        PyTuple_GET_SIZE(frames), &sending, NULL);
+        PyTuple_GET_SIZE(frames), 0, &sending, NULL);
     Py_DECREF(frames);
     return judge_frames(conn, result);
 }
 
-/* Queues what tws_message_view() has shown, whatever is queued already. */
+/* Through the hooks of client.sock, where there are any, and the extensions.
+ * `sending` has all but the frames. */
+static int
+send_extended(ConnectionObject *conn, PyObject *frames,
+              struct tws_served_sending *sending,
+              const struct tws_deadline *deadline)
+{
+    enum tws_status status;
+    struct tws_error err;
+    PyObject *hooked = frames == NULL
+                           ? NULL
+                           : tws_websocket_run_hooks_of_all(
+                               (WebsocketObject *)conn->sock, frames);
+    if (hooked == NULL) {
+        return -1;
+    }
+    sending->frames = &PyTuple_GET_ITEM(hooked, 0);
+    sending->count = PyTuple_GET_SIZE(hooked);
+    int result =
+        tws_served_frames_send(conn, sending, deadline, &status, &err);
+    Py_DECREF(hooked);
+    return result < 0 ? -1 : sent(conn, status, &err);
+}
+
+static int
+send_message_extended(ConnectionObject *conn, PyObject *message,
+                      size_t payload, size_t fragment,
+                      const struct tws_deadline *deadline)
+{
+    bool whole = tws_chain_joins(conn->frames->chain);
+    PyObject *frames = tws_connection_frames(message, whole ? 0 : fragment);
+    struct tws_served_sending sending = {
+        .fragment = whole ? fragment : 0,
+        .message = message,
+        .payload = payload,
+    };
+    int result = send_extended(conn, frames, &sending, deadline);
+    Py_XDECREF(frames);
+    return result;
+}
+
+/* Queues what tws_message_view() has shown, whatever is queued already.
+ * `deadline` is for extensions. */
 static int
 queue(ConnectionObject *conn, PyObject *message, uint8_t opcode,
-      struct tws_span payload, size_t fragment)
+      struct tws_span payload, size_t fragment,
+      const struct tws_deadline *deadline)
 {
     struct tws_error err;
     WebsocketObject *ws = (WebsocketObject *)conn->sock;
     PyObject *receipt = NULL;
     if (tws_opcode_is_control(opcode)) {
         fragment = 0; /* never in fragments (RFC 6455 5.5) */
+    }
+    if (TWS_UNLIKELY(conn->frames != NULL) && !tws_opcode_is_control(opcode)) {
+        return send_message_extended(conn, message, payload.length, fragment,
+                                     deadline);
     }
     if (ws != NULL && ws->send_hooks != NULL) {
         return send_as_frames(conn, message, fragment);
@@ -134,12 +182,13 @@ queue(ConnectionObject *conn, PyObject *message, uint8_t opcode,
 int
 tws_served_queue_message(ConnectionObject *conn, PyObject *message)
 {
+    static const struct tws_deadline now = {.immediate = true};
     uint8_t opcode;
     struct tws_span payload;
     if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
         return -1;
     }
-    return queue(conn, message, opcode, payload, 0);
+    return queue(conn, message, opcode, payload, 0, &now);
 }
 
 /* While a message is being sent to it in pieces. */
@@ -184,7 +233,7 @@ tws_served_send_message(ConnectionObject *conn, PyObject *message,
         && tws_served_await_room(conn, deadline) < 0) {
         return -1;
     }
-    return queue(conn, message, opcode, payload, fragment);
+    return queue(conn, message, opcode, payload, fragment, deadline);
 }
 
 int
@@ -199,16 +248,41 @@ tws_served_ping(ConnectionObject *conn, struct tws_span payload)
 
 /* A message in pieces ----------------------------------------------------- */
 
+/* -1 with an exception, else *status. */
+static int
+try_begin_stream(ConnectionObject *conn, const void *stream,
+                 const struct tws_deadline *deadline, enum tws_status *status,
+                 struct tws_error *err)
+{
+    bool extended = conn->frames != NULL;
+    if (extended && tws_served_frames_lock(conn, deadline) < 0) {
+        return -1;
+    }
+    *status = tws_client_begin_stream(conn->client, stream, err);
+    if (*status == TWS_OK) {
+        atomic_store(&conn->stream_thread, PyThread_get_thread_ident());
+    }
+    if (extended) {
+        tws_served_frames_unlock(conn);
+    }
+    return 0;
+}
+
 int
 tws_served_begin_stream(ConnectionObject *conn, const void *stream,
                         const struct tws_deadline *deadline)
 {
+    if (conn->frames != NULL
+        && tws_chain_check_pieces(conn->frames->chain) < 0) {
+        return -1;
+    }
     for (;;) {
         struct tws_error err;
-        enum tws_status status =
-            tws_client_begin_stream(conn->client, stream, &err);
+        enum tws_status status;
+        if (try_begin_stream(conn, stream, deadline, &status, &err) < 0) {
+            return -1;
+        }
         if (status == TWS_OK) {
-            atomic_store(&conn->stream_thread, PyThread_get_thread_ident());
             return 0;
         }
         if (status != TWS_AGAIN) {
@@ -229,9 +303,23 @@ send_fragment_frame(ConnectionObject *conn, struct tws_fragment *fragment)
         return -1;
     }
     int result = tws_websocket_send_frames((WebsocketObject *)conn->sock,
-                                           &frame, 1, &sending, NULL);
+                                           &frame, 1, 0, &sending, NULL);
     Py_DECREF(frame);
     return judge_frames(conn, result);
+}
+
+static int
+send_fragment_extended(ConnectionObject *conn,
+                       const struct tws_fragment *fragment,
+                       const struct tws_deadline *deadline)
+{
+    struct tws_served_sending sending = {.stream = fragment->stream};
+    PyObject *frame = tws_connection_fragment_frame(conn->state, fragment);
+    PyObject *frames = frame == NULL ? NULL : PyTuple_Pack(1, frame);
+    Py_XDECREF(frame);
+    int result = send_extended(conn, frames, &sending, deadline);
+    Py_XDECREF(frames);
+    return result;
 }
 
 static enum tws_status
@@ -264,7 +352,10 @@ tws_served_send_fragment(ConnectionObject *conn, struct tws_fragment *fragment,
         && tws_served_await_room(conn, deadline) < 0) {
         return -1;
     }
-    if (ws != NULL && ws->send_hooks != NULL) {
+    if (conn->frames != NULL) {
+        result = send_fragment_extended(conn, fragment, deadline);
+    }
+    else if (ws != NULL && ws->send_hooks != NULL) {
         result = send_fragment_frame(conn, fragment);
     }
     else {
@@ -346,7 +437,7 @@ call_handler(ConnectionObject *conn, const struct tws_event *event)
 static int
 turn_to(ConnectionObject *conn, struct tws_chunks *chunks)
 {
-    struct tws_assembler *assembler = &conn->client->assembler;
+    struct tws_assembler *assembler = tws_served_assembler(conn);
     struct tws_error err;
     if (chunks == NULL) {
         tws_message_stream_discard(assembler);
@@ -368,7 +459,7 @@ turn_to(ConnectionObject *conn, struct tws_chunks *chunks)
 static int
 check_time(ConnectionObject *conn, const struct tws_deadline *deadline)
 {
-    const struct tws_assembler *assembler = &conn->client->assembler;
+    const struct tws_assembler *assembler = tws_served_assembler(conn);
     if ((assembler->chunked || assembler->skipping) && !deadline->immediate
         && tws_deadline_is_over(deadline)) {
         return tws_raise_time_over(deadline, "recv");
@@ -386,8 +477,16 @@ tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
     struct tws_worker *worker = conn->client->worker;
     for (;;) {
         struct tws_event event;
+        PyObject *object;
+        bool ignored;
         if (turn_to(conn, chunks) < 0) {
             return NULL;
+        }
+        if (TWS_UNLIKELY(conn->frames != NULL)) {
+            int found = tws_served_frames_chunk(conn, &object);
+            if (found != 0) {
+                return found < 0 ? NULL : object;
+            }
         }
         switch (tws_client_next(worker, conn->client, &event)) {
         case TWS_OK:
@@ -396,6 +495,14 @@ tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
             }
             if (event.type == TWS_EVENT_CHUNK) {
                 return tws_connection_chunk(&conn->client->assembler, &event);
+            }
+            if (event.type == TWS_EVENT_FRAME) {
+                int found =
+                    tws_served_frames_take(conn, &event, &object, &ignored);
+                if (found != 0) {
+                    return found < 0 ? NULL : object;
+                }
+                break;
             }
             if (call_handler(conn, &event) < 0) {
                 return NULL;
@@ -456,6 +563,7 @@ fill_from_head(ConnectionObject *conn, WebsocketObject *ws)
         request.path.data, (Py_ssize_t)request.path.length, NULL);
     ws->protocol = Py_NewRef(conn->protocol);
     ws->username = Py_XNewRef(conn->username);
+    ws->extensions = Py_XNewRef(conn->extensions);
     Py_DECREF(address);
     return ws->request == NULL || ws->location == NULL ? -1 : 0;
 }
@@ -495,6 +603,23 @@ tws_served_sock(ConnectionObject *conn)
     return sock;
 }
 
+/* Control frames alone do not wait for anything: extensions have no part in
+ * them. */
+static int
+send_packed_extended(ConnectionObject *conn, PyObject *const *frames,
+                     Py_ssize_t count, const struct tws_sending *sending)
+{
+    enum tws_status status;
+    struct tws_error err;
+    struct tws_served_sending all = {
+        .frames = frames,
+        .count = count,
+        .stream = sending->stream,
+    };
+    int result = tws_served_frames_send(conn, &all, NULL, &status, &err);
+    return result < 0 ? -1 : sent(conn, status, &err);
+}
+
 int
 tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
                 const struct tws_sending *sending)
@@ -505,6 +630,9 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
     struct tws_error err;
     int result = -1;
     enum tws_standing standing = TWS_STANDS_BETWEEN;
+    if (conn->frames != NULL && count > 0) {
+        return send_packed_extended(conn, frames, count, sending);
+    }
     for (Py_ssize_t i = 0; i < count; i++) {
         if (!tws_opcode_is_control(((FrameObject *)frames[i])->opcode)) {
             standing =

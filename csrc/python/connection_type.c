@@ -5,6 +5,7 @@
 #include "python/address.h"
 #include "python/connection_ahead.h"
 #include "python/connection_methods.h"
+#include "python/served_frames.h"
 
 #include <stdlib.h>
 
@@ -96,6 +97,13 @@ connection_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(conn->close_message);
     Py_VISIT(conn->send_hooks);
     Py_VISIT(conn->recv_hooks);
+    Py_VISIT(conn->extensions);
+    if (conn->frames != NULL) {
+        int result = tws_chain_traverse(conn->frames->chain, visit, arg);
+        if (result != 0) {
+            return result;
+        }
+    }
     Py_VISIT(conn->dict);
     return tws_ahead_traverse(conn, visit, arg);
 }
@@ -111,6 +119,7 @@ connection_clear(PyObject *self)
     Py_CLEAR(conn->close_message);
     Py_CLEAR(conn->send_hooks);
     Py_CLEAR(conn->recv_hooks);
+    Py_CLEAR(conn->extensions);
     Py_CLEAR(conn->dict);
     return 0;
 }
@@ -128,6 +137,7 @@ connection_dealloc(PyObject *self)
     Py_CLEAR(conn->head);
     Py_CLEAR(conn->protocol);
     Py_CLEAR(conn->username);
+    tws_served_frames_free(conn->frames);
     tws_blocking_free(conn->blocking);
     if (conn->client != NULL) {
         tws_client_release(conn->client);
@@ -277,6 +287,18 @@ get_username(PyObject *self, void *closure)
     return Py_NewRef(username == NULL ? Py_None : username);
 }
 
+static PyObject *
+get_extensions(PyObject *self, void *closure)
+{
+    (void)closure;
+    ConnectionObject *conn = cast(self);
+    PyObject *extensions = conn->extensions;
+    if (extensions == NULL && conn->blocking != NULL && conn->sock != NULL) {
+        extensions = ((WebsocketObject *)conn->sock)->extensions;
+    }
+    return extensions == NULL ? PyTuple_New(0) : Py_NewRef(extensions);
+}
+
 const struct tws_options *
 tws_connection_options(const ConnectionObject *conn)
 {
@@ -296,6 +318,10 @@ static PyGetSetDef connection_getset[] = {
     {"username", get_username, NULL,
      PyDoc_STR("On a server with auth: the user name that the client has "
                "proved to be\nits own, a str; else None."),
+     NULL},
+    {"extensions", get_extensions, NULL,
+     PyDoc_STR("The agreed extensions, a tuple of Extension; what is sent "
+               "passes through\nthe first one first."),
      NULL},
     {"state", get_state, NULL,
      PyDoc_STR("'open', 'closing' (a Close frame was sent) or 'closed', where "

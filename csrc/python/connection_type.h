@@ -58,7 +58,12 @@ typedef struct {
     PyObject *close_message;    /* strong; once a served client is over */
     atomic_ulong stream_thread; /* who is sending a message to a served client
                                  * in pieces, else 0 */
-    PyObject *send_hooks;       /* strong; tuple of callables, or NULL */
+    PyObject *extensions;       /* strong; tuple of those agreed on, of a
+                                 * served client; NULL: none */
+    struct tws_served_frames *frames; /* owned; of a served client whose frames
+                                       * pass through them; NULL: they don't
+                                       */
+    PyObject *send_hooks;             /* strong; tuple of callables, or NULL */
     PyObject *recv_hooks;
     PyObject *dict;
     PyObject *weakrefs;
@@ -113,6 +118,8 @@ PyObject *tws_connection_frames(PyObject *message, size_t fragment);
  * (KeyboardInterrupt, SystemExit). */
 int tws_connection_call(ConnectionObject *conn, PyObject *name,
                         PyObject *argument);
+/* The pending exception goes to onerror; returns the same. */
+int tws_connection_report(ConnectionObject *conn);
 
 /* SocketClosed, for a connection that is over (of a served one close_message
  * is set then). NULL. */

@@ -135,8 +135,9 @@ tws_frame_unpack(PyObject *type, PyObject *object)
     }
     const uint8_t *data = view.buf;
     size_t length = (size_t)view.len;
+    struct tws_frame_claims any_bits = {.rsv = TWS_RSV};
     enum tws_status status = tws_frame_header_decode_any(
-        data, length, TWS_RSV, &header, &consumed, &err);
+        data, length, any_bits, &header, &consumed, &err);
     /* Memory is taken only for bytes that are there, whatever the header
      * claims. */
     if (status == TWS_AGAIN

@@ -5,6 +5,7 @@
 #include "python/connection_streams.h"
 #include "python/connection_type.h"
 #include "python/deflate_type.h"
+#include "python/extensions_agreed.h"
 #include "python/frame_type.h"
 #include "python/keeper.h"
 #include "python/message_type.h"
@@ -239,6 +240,8 @@ static PyModuleDef_Slot module_slots[] = {
 static PyMethodDef module_methods[] = {
     {"_parse_certificate", tws_parse_certificate, METH_O,
      tws_parse_certificate_doc},
+    {"_parse_extensions", tws_parse_extensions, METH_O,
+     tws_parse_extensions_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -419,31 +419,9 @@ set_limits(struct tws_options *options, const struct tws_option_args *args)
     return 0;
 }
 
-/* Named by the signature, but without an implementation to give them to. */
-static int
-refuse_unsupported(const struct tws_option_args *args)
-{
-    if (args->extensions != NULL) {
-        Py_ssize_t size = PyObject_Size(args->extensions);
-        if (size < 0) {
-            return -1;
-        }
-        if (size > 0) {
-            PyErr_SetString(PyExc_TypeError,
-                            "extensions are not supported by this version of "
-                            "twspy: leave it empty");
-            return -1;
-        }
-    }
-    return 0;
-}
-
 struct tws_options *
 tws_options_new(struct tws_state *state, const struct tws_option_args *args)
 {
-    if (refuse_unsupported(args) < 0) {
-        return NULL;
-    }
     struct tws_options *options = PyMem_Calloc(1, sizeof(*options));
     if (options == NULL) {
         PyErr_NoMemory();

@@ -40,7 +40,8 @@ struct tws_options {
  * struct tws_option_args; for PyArg_ParseTupleAndKeywords. */
 struct tws_option_args {
     PyObject *protocols;       /* iterable of str; NULL: () */
-    PyObject *extensions;      /* NULL or empty */
+    PyObject *extensions;      /* these two are for tws_extensions_read() */
+    PyObject *compression;     /* and the caller */
     PyObject *origin;          /* str or None; NULL: None */
     PyObject *location;        /* str; NULL: '/' */
     PyObject *trusted_origins; /* iterable of str or 'same-origin' */

@@ -89,11 +89,12 @@ frame_once(ServerObject *server, PyObject *message, struct framed *framed)
     return 0;
 }
 
-/* A client that has hooks of its own is sent to by way of them. */
+/* A client that has hooks of its own, or extensions, is sent to by way of
+ * them. */
 static bool
-has_send_hooks(const ConnectionObject *conn)
+has_own_way(const ConnectionObject *conn)
 {
-    return conn->send_hooks != NULL
+    return conn->send_hooks != NULL || conn->frames != NULL
            || (conn->sock != NULL
                && ((WebsocketObject *)conn->sock)->send_hooks != NULL);
 }
@@ -126,7 +127,7 @@ send_to(ServerObject *server, ConnectionObject *conn,
         return 0;
     }
     enum tws_status status;
-    if (has_send_hooks(conn)) {
+    if (has_own_way(conn)) {
         PyObject *message = tws_connection_outgoing(conn, framed->message);
         int result =
             message == NULL ? -1 : tws_served_queue_message(conn, message);
@@ -134,7 +135,8 @@ send_to(ServerObject *server, ConnectionObject *conn,
         if (result == 0) {
             return 1;
         }
-        if (PyErr_ExceptionMatches(server->state->SocketClosed)) {
+        if (PyErr_ExceptionMatches(server->state->SocketClosed)
+            || PyErr_ExceptionMatches(PyExc_BlockingIOError)) {
             PyErr_Clear();
             return 0;
         }

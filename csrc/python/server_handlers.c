@@ -6,7 +6,9 @@
 #include "python/address.h"
 #include "python/head_objects.h"
 #include "python/message_type.h"
+#include "python/served_frames.h"
 #include "python/tls_bridge.h"
+#include "protocol/message_stream.h"
 
 #include <unistd.h>
 
@@ -153,20 +155,48 @@ on_open(void *context, struct tws_client *client)
     tws_server_call(server, server->state->str_onopen, object, NULL);
 }
 
+/* A message, or NULL with an exception, on its way to onmessage(). */
+static void
+call_onmessage(ServerObject *server, PyObject *client, PyObject *message)
+{
+    message = tws_connection_incoming((ConnectionObject *)client, message);
+    if (TWS_UNLIKELY(message == NULL)) {
+        tws_server_handler_failed(server, client);
+        return;
+    }
+    tws_server_call(server, server->state->str_onmessage, client, message);
+    Py_DECREF(message);
+}
+
 static void
 on_message(void *context, struct tws_client *client,
            const struct tws_event *event)
 {
     ServerObject *server = server_of(context);
     PyObject *object = client->user;
-    PyObject *message = tws_connection_message(server->state, event);
-    message = tws_connection_incoming((ConnectionObject *)object, message);
-    if (TWS_UNLIKELY(message == NULL)) {
-        tws_server_handler_failed(server, object);
-        return;
+    call_onmessage(server, object,
+                   tws_connection_message(server->state, event));
+}
+
+static void
+on_frame(void *context, struct tws_client *client,
+         const struct tws_event *event)
+{
+    ServerObject *server = server_of(context);
+    ConnectionObject *conn = client->user;
+    PyObject *message;
+    bool blame;
+    tws_message_stream_discard(tws_served_assembler(conn));
+    int found = tws_served_frames_take(conn, event, &message, &blame);
+    if (found > 0) {
+        call_onmessage(server, (PyObject *)conn, message);
     }
-    tws_server_call(server, server->state->str_onmessage, object, message);
-    Py_DECREF(message);
+    else if (found < 0 && blame) {
+        tws_server_handler_failed(server, (PyObject *)conn);
+    }
+    else if (found < 0) {
+        PyErr_Clear(); /* the peer's mistake: onclose() tells of it */
+    }
 }
 
 static void
@@ -443,6 +473,7 @@ tws_server_fill_handlers(struct tws_loop *loop, struct tws_handlers *handlers)
         .discard = discard,
         .open = on_open,
         .message = on_message,
+        .frame = on_frame,
         .ping = on_ping,
         .pong = on_pong,
         .sent = on_sent,

@@ -8,7 +8,8 @@ const char tws_server_doc[] = PyDoc_STR(
     "       close_timeout=2.0, max_head_size=16384, max_header_lines=128,\n"
     "       max_clients=None, max_threads=1024, max_half_open=None,\n"
     "       max_queue=1048576, low_water=None, ping_interval=20.0,\n"
-    "       ping_timeout=20.0, idle_timeout=None, send_timeout=30.0)\n"
+    "       ping_timeout=20.0, idle_timeout=None, send_timeout=30.0,\n"
+    "       compression=None)\n"
     "--\n"
     "\n"
     "The C half of twspy.Server: the loops over bound sockets.");
@@ -19,31 +20,18 @@ tws_server_args_parse(PyObject *args, PyObject *kwargs,
                       struct tws_server_args *limits)
 {
     static char *names[] = {
-        "protocols",
-        "extensions",
-        "trusted_origins",
-        "locations",
-        "auth",
-        "max_size",
-        "open_timeout",
-        "close_timeout",
-        "max_head_size",
-        "max_header_lines",
-        "max_clients",
-        "max_threads",
-        "max_half_open",
-        "max_queue",
-        "low_water",
-        "ping_interval",
-        "ping_timeout",
-        "idle_timeout",
-        "send_timeout",
-        NULL,
+        "protocols",        "extensions",    "trusted_origins",
+        "locations",        "auth",          "max_size",
+        "open_timeout",     "close_timeout", "max_head_size",
+        "max_header_lines", "max_clients",   "max_threads",
+        "max_half_open",    "max_queue",     "low_water",
+        "ping_interval",    "ping_timeout",  "idle_timeout",
+        "send_timeout",     "compression",   NULL,
     };
     *options = (struct tws_option_args){.protocols = NULL};
     *limits = (struct tws_server_args){.max_clients = NULL};
     return PyArg_ParseTupleAndKeywords(
-               args, kwargs, "|$OOOOOOOOOOOOOOOOOOO:Server", names,
+               args, kwargs, "|$OOOOOOOOOOOOOOOOOOOO:Server", names,
                &options->protocols, &options->extensions,
                &options->trusted_origins, &options->locations, &options->auth,
                &options->max_size, &options->open_timeout,
@@ -52,7 +40,7 @@ tws_server_args_parse(PyObject *args, PyObject *kwargs,
                &limits->max_threads, &limits->max_half_open,
                &limits->max_queue, &limits->low_water, &limits->ping_interval,
                &limits->ping_timeout, &limits->idle_timeout,
-               &limits->send_timeout)
+               &limits->send_timeout, &options->compression)
                ? 0
                : -1;
 }

@@ -1,5 +1,7 @@
 #include "python/server_type.h"
 
+#include "python/extensions_agreed.h"
+
 static inline ServerObject *
 cast(PyObject *self)
 {
@@ -45,10 +47,17 @@ server_init(PyObject *self, PyObject *args, PyObject *kwargs)
                         "DigestAuth(password_of)");
         return -1;
     }
-    server->options = tws_options_new(server->state, &given);
-    if (server->options == NULL) {
+    PyObject *templates = tws_extensions_read(server->state, given.extensions,
+                                              given.compression);
+    if (templates == NULL) {
         return -1;
     }
+    server->options = tws_options_new(server->state, &given);
+    if (server->options == NULL) {
+        Py_DECREF(templates);
+        return -1;
+    }
+    server->templates = templates;
     if (given.auth != NULL && given.auth != Py_None) {
         server->auth = (AuthObject *)Py_NewRef(given.auth);
     }
@@ -64,6 +73,7 @@ server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->ssl_context);
     Py_VISIT(server->bridges);
     Py_VISIT(server->auth);
+    Py_VISIT(server->templates);
     Py_VISIT(server->onclose);
     Py_VISIT(server->exit);
     Py_VISIT(server->dict);
@@ -78,6 +88,7 @@ server_clear(PyObject *self)
     Py_CLEAR(server->ssl_context);
     Py_CLEAR(server->bridges);
     Py_CLEAR(server->auth);
+    Py_CLEAR(server->templates);
     Py_CLEAR(server->onclose);
     Py_CLEAR(server->exit);
     Py_CLEAR(server->dict);

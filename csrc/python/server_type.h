@@ -34,6 +34,8 @@ typedef struct tws_server_object {
                                       * descriptor; an old one goes when its number comes
                                       * again */
     AuthObject *auth;                /* strong; NULL: everybody may connect */
+    PyObject
+        *templates;    /* strong; tuple of extensions that may be agreed on */
     PyObject *onclose; /* strong; callable whose signature was looked at */
     bool onclose_takes_message; /* what that found */
     bool tells_sent;            /* onsent() is to be called */

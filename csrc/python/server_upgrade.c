@@ -4,8 +4,10 @@
 
 #include "python/address.h"
 #include "python/errors.h"
+#include "python/extensions_agreed.h"
 #include "python/head_objects.h"
 #include "python/origin_notice.h"
+#include "python/served_frames.h"
 #include "python/tls_bridge.h"
 
 /* A request that is being decided. */
@@ -74,6 +76,32 @@ authenticate(ServerObject *server, const struct upgrade *upgrade,
     return result;
 }
 
+/* Agrees on extensions; `judged` is what agreed->extensions borrows from. -1
+ * with an exception. */
+static int
+agree(ServerObject *server, const struct upgrade *upgrade,
+      ConnectionObject *client, PyObject **judged, struct tws_agreed *agreed)
+{
+    PyObject *extensions;
+    struct tws_span value;
+    struct tws_chain *chain;
+    *judged = tws_extensions_judge_offers(server->state, server->templates,
+                                          upgrade->head);
+    if (*judged == NULL
+        || tws_extensions_unpack(*judged, &extensions, &value) < 0
+        || tws_extensions_settle(server->state, extensions, TWS_SERVER, false,
+                                 &server->options->message, agreed, &chain)
+               < 0) {
+        return -1;
+    }
+    client->extensions = Py_NewRef(extensions);
+    agreed->extensions = value;
+    if (chain != NULL) {
+        client->frames = tws_served_frames_new(chain);
+    }
+    return chain != NULL && client->frames == NULL ? -1 : 0;
+}
+
 /* The 101 for `client`, which the engine has then. 1: accepted; 0: answered
  * otherwise; -1 with an exception. */
 static int
@@ -84,6 +112,8 @@ accept_client(ServerObject *server, const struct upgrade *upgrade,
     struct tws_handshake_request request = *upgrade->request;
     struct tws_error err;
     struct tws_error ignored;
+    struct tws_agreed agreed;
+    PyObject *judged = NULL;
     if (client->protocol != Py_None) {
         Py_ssize_t length;
         request.protocol.data =
@@ -105,9 +135,14 @@ accept_client(ServerObject *server, const struct upgrade *upgrade,
                < 0) {
         return -1;
     }
+    if (agree(server, upgrade, client, &judged, &agreed) < 0) {
+        Py_XDECREF(judged);
+        return -1;
+    }
     enum tws_status status =
-        tws_handshake_accept(upgrade->handshake, &request, fields, field_count,
-                             Py_NewRef(client), &err);
+        tws_handshake_accept(upgrade->handshake, &request, &agreed, fields,
+                             field_count, Py_NewRef(client), &err);
+    Py_DECREF(judged);
     if (status == TWS_OK) {
         return 1;
     }

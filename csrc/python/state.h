@@ -19,6 +19,8 @@
     X(onerror)                                                                \
     X(onrequest)                                                              \
     X(onsent)                                                                 \
+    X(onsend)                                                                 \
+    X(onrecv)                                                                 \
     X(spawn)                                                                  \
     X(exhausted)                                                              \
     X(stopping)                                                               \
@@ -46,6 +48,11 @@
     X("twspy.http", Request)                                                  \
     X("twspy.http", Response)                                                 \
     X("twspy.extensions", Extension)                                          \
+    X("twspy._negotiation", read_templates)                                   \
+    X("twspy._negotiation", claims_of)                                        \
+    X("twspy._negotiation", make_offer)                                       \
+    X("twspy._negotiation", judge_answer)                                     \
+    X("twspy._negotiation", judge_offers)                                     \
     X("twspy._onhandshake", call_onhandshake)                                 \
     X("twspy._support", log_accept_paused)                                    \
     X("twspy._support", log_client_ended)                                     \

@@ -4,6 +4,7 @@
 
 #include "python/address.h"
 #include "python/errors.h"
+#include "python/extensions_agreed.h"
 #include "python/head_objects.h"
 #include "python/origin_notice.h"
 #include "python/tls_bridge.h"
@@ -48,6 +49,13 @@ done:
     return fd;
 }
 
+/* What was agreed on with a client that has vanished. */
+static void
+discard(void *Py_UNUSED(context), void *user)
+{
+    Py_DECREF((PyObject *)user);
+}
+
 /* -1 with an exception. */
 static int
 prepare_tls(WebsocketObject *ws, PyObject *context,
@@ -59,7 +67,6 @@ prepare_tls(WebsocketObject *ws, PyObject *context,
     }
     ws->bridges = PyDict_New();
     settings->replace = replace;
-    settings->context = ws;
     return ws->bridges == NULL ? -1 : 0;
 }
 
@@ -78,7 +85,9 @@ prepare_acceptor(WebsocketObject *ws)
         .open_timeout = options->open_timeout,
         .close_timeout = options->close_timeout,
         .half_open_max = HALF_OPEN_MAX,
-        .asks = ws->auth != NULL,
+        .discard = discard,
+        .context = ws,
+        .asks = ws->auth != NULL || PyTuple_GET_SIZE(ws->templates) > 0,
     };
     if (ws->acceptor != NULL) {
         return 0;
@@ -164,6 +173,9 @@ make_client(WebsocketObject *listener, struct tws_accepted *accepted)
     }
     client->transport = accepted->transport; /* encrypted, or as it was */
     client->ssl = Py_XNewRef(listener->ssl);
+    client->templates = Py_XNewRef(listener->templates);
+    client->extensions = accepted->user;
+    accepted->user = NULL;
     if (listener->bridges != NULL
         && tws_bridges_take(listener->bridges, fd, &client->bridge) < 0) {
         tws_websocket_close(client);
@@ -194,12 +206,43 @@ make_client(WebsocketObject *listener, struct tws_accepted *accepted)
     result = Py_NewRef((PyObject *)client);
 done:
     Py_XDECREF((PyObject *)client);
+    Py_XDECREF((PyObject *)accepted->user);
     tws_accepted_release(accepted);
     return result;
 }
 
-/* Decides on what the acceptor asks about; only where there is an `auth`. -1
- * with an exception that the peer is not to blame for. */
+/* Accepts, once it is known who the client is (NULL: nobody asks). *status is
+ * the acceptor's. -1 with an exception. */
+static int
+accept_request(WebsocketObject *ws,
+               const struct tws_handshake_request *request, PyObject *username,
+               PyObject *judged, enum tws_status *status,
+               struct tws_error *err)
+{
+    PyObject *agreed;
+    struct tws_span extensions;
+    struct tws_span note = TWS_SPAN("");
+    Py_ssize_t length = 0;
+    if (tws_extensions_unpack(judged, &agreed, &extensions) < 0) {
+        return -1;
+    }
+    if (username != NULL) {
+        note.data = PyUnicode_AsUTF8AndSize(username, &length);
+        note.length = (size_t)length;
+    }
+    if (note.data == NULL) {
+        return -1;
+    }
+    *status = tws_acceptor_accept(ws->acceptor, request, extensions, note,
+                                  Py_NewRef(agreed), err);
+    if (*status != TWS_OK) {
+        Py_DECREF(agreed);
+    }
+    return 1;
+}
+
+/* Decides on what the acceptor asks about; only where there is an `auth`, or
+ * extensions. -1 with an exception that the peer is not to blame for. */
 static int
 decide(WebsocketObject *ws, const struct tws_address *peer)
 {
@@ -210,6 +253,7 @@ decide(WebsocketObject *ws, const struct tws_address *peer)
     struct tws_error refusal;
     struct tws_buffer answer = TWS_BUFFER_EMPTY;
     PyObject *username;
+    PyObject *judged = NULL;
     struct tws_span bytes = tws_acceptor_request(ws->acceptor);
     if (tws_http_parse_request(bytes.data, bytes.length, &options->http, &head,
                                &err)
@@ -223,17 +267,10 @@ decide(WebsocketObject *ws, const struct tws_address *peer)
     int known =
         tws_websocket_authenticate(ws, &head, &username, &answer, &refusal);
     if (known > 0) {
-        Py_ssize_t length = 0;
-        struct tws_span note = {
-            .data = PyUnicode_AsUTF8AndSize(username, &length)};
-        note.length = (size_t)length;
-        if (note.data == NULL) {
-            known = -1;
-        }
-        else {
-            status = tws_acceptor_accept(ws->acceptor, &request, note, &err);
-        }
-        Py_DECREF(username);
+        known = tws_websocket_negotiate(ws, &head, &judged, &answer, &refusal);
+    }
+    if (known > 0) {
+        known = accept_request(ws, &request, username, judged, &status, &err);
     }
     else if (known == 0) {
         struct tws_span text = {
@@ -243,6 +280,8 @@ decide(WebsocketObject *ws, const struct tws_address *peer)
         status = tws_acceptor_answer(ws->acceptor, text, &err);
     }
     tws_buffer_release(&answer);
+    Py_XDECREF(username);
+    Py_XDECREF(judged);
     if (status != TWS_OK) {
         (void)tws_raise(ws->state, &err);
         return -1;

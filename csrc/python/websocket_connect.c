@@ -4,6 +4,7 @@
 #include "python/address.h"
 #include "python/destination.h"
 #include "python/errors.h"
+#include "python/extensions_agreed.h"
 #include "python/tls_context_type.h"
 #include "net/dialing.h"
 
@@ -85,6 +86,13 @@ make_dialing(WebsocketObject *ws, const char *host, size_t length)
             return NULL;
         }
         offer.origin.length = (size_t)size;
+    }
+    /* For this attempt: what an extension remembers of another one is not
+     * this one's. */
+    Py_XSETREF(ws->offer, tws_extensions_offer(ws->state, ws->templates,
+                                               &offer.extensions));
+    if (ws->offer == NULL) {
+        return NULL;
     }
     if (tws_dialing_new(&offer, &options->http, &dialing, &err) != TWS_OK) {
         raise_unfit(ws, &err);

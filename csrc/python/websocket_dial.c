@@ -3,6 +3,7 @@
 #include "python/websocket_handshake.h"
 
 #include "python/errors.h"
+#include "python/extensions_agreed.h"
 #include "python/head_objects.h"
 #include "loop/timers.h"
 #include "net/dialing.h"
@@ -34,7 +35,14 @@ finish(WebsocketObject *ws)
                tws_response_object(ws->state, &head, TWS_SPAN("")));
     Py_XSETREF(ws->protocol,
                tws_handshake_protocol(tws_dialing_protocol(dialing)));
-    if (ws->request == NULL || ws->response == NULL || ws->protocol == NULL
+    if (ws->request == NULL || ws->response == NULL || ws->protocol == NULL) {
+        return -1;
+    }
+    Py_XSETREF(ws->extensions,
+               tws_extensions_judge_answer(ws->state, ws->offer,
+                                           tws_dialing_extensions(dialing),
+                                           ws->response));
+    if (ws->extensions == NULL
         || tws_websocket_begin(ws, TWS_CLIENT, tws_dialing_rest(dialing))
                < 0) {
         return -1;

@@ -2,6 +2,7 @@
 #include "python/websocket_handshake.h"
 
 #include "python/errors.h"
+#include "python/extensions_agreed.h"
 #include "python/head_objects.h"
 #include "loop/timers.h"
 #include "net/dialing.h"
@@ -27,6 +28,7 @@ tws_handshake_forget(WebsocketObject *ws)
     tws_dialing_free(dialing);
     PyMem_Free(ws->fields_asked);
     ws->fields_asked = NULL;
+    Py_CLEAR(ws->offer);
     if (ws->answering != NULL) {
         tws_opening_release(&ws->answering->opening);
         PyMem_Free(ws->answering);
@@ -220,6 +222,18 @@ take_transport(WebsocketObject *ws)
     ws->transport = ws->answering->opening.transport;
 }
 
+/* 1 with *extensions, which borrows from `judged`; -1 with an exception. */
+static int
+take_agreed(WebsocketObject *ws, PyObject *judged, struct tws_span *extensions)
+{
+    PyObject *agreed;
+    if (tws_extensions_unpack(judged, &agreed, extensions) < 0) {
+        return -1;
+    }
+    Py_XSETREF(ws->extensions, Py_NewRef(agreed));
+    return 1;
+}
+
 /* Accepts an upgrade that the policy allows, or refuses who it is. -1 with an
  * exception. */
 static int
@@ -230,10 +244,20 @@ admit(WebsocketObject *ws, const struct tws_http_head *head,
     const struct tws_options *options = ws->options;
     struct tws_buffer answer = TWS_BUFFER_EMPTY;
     struct tws_error err;
+    PyObject *judged = NULL;
     enum tws_status status = TWS_OK;
     PyObject *username;
+    struct tws_span extensions = TWS_SPAN("");
     int known = tws_websocket_authenticate(ws, head, &username, &answer,
                                            &answering->refusal);
+    if (known > 0) {
+        Py_XSETREF(ws->username, username);
+        known = tws_websocket_negotiate(ws, head, &judged, &answer,
+                                        &answering->refusal);
+    }
+    if (known > 0) {
+        known = take_agreed(ws, judged, &extensions);
+    }
     if (known == 0) {
         struct tws_span text = {
             .data = (const char *)tws_buffer_data(&answer),
@@ -242,7 +266,6 @@ admit(WebsocketObject *ws, const struct tws_http_head *head,
         status = tws_opening_answer(&answering->opening, text, &err);
     }
     else if (known > 0) {
-        Py_XSETREF(ws->username, username);
         if (tws_clock_now() >= ws->open_deadline) { /* that took its time */
             PyErr_SetString(PyExc_TimeoutError, "handshake() timed out");
             known = -1;
@@ -252,11 +275,12 @@ admit(WebsocketObject *ws, const struct tws_http_head *head,
         }
         else {
             status = tws_opening_accept(&answering->opening, request,
-                                        TWS_SPAN(""), options->field_spans,
+                                        extensions, options->field_spans,
                                         options->field_count, &err);
         }
     }
     tws_buffer_release(&answer);
+    Py_XDECREF(judged);
     if (status != TWS_OK) {
         (void)tws_raise(ws->state, &err);
         known = -1;

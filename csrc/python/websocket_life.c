@@ -2,6 +2,7 @@
 #include "python/websocket_parts.h"
 
 #include "python/errors.h"
+#include "python/extensions_agreed.h"
 #include "python/served.h"
 #include "python/websocket_handshake.h"
 #include "net/acceptor.h"
@@ -416,6 +417,23 @@ done:
     return result;
 }
 
+static int
+settle_extensions(WebsocketObject *ws)
+{
+    struct tws_agreed agreed;
+    tws_chain_free(ws->chain);
+    ws->chain = NULL;
+    if (tws_extensions_settle(ws->state, ws->extensions,
+                              (enum tws_role)ws->role, false,
+                              &ws->options->message, &agreed, &ws->chain)
+        < 0) {
+        return -1;
+    }
+    ws->reader.rsv_allowed = agreed.rsv;
+    ws->reader.opcodes_allowed = agreed.opcodes;
+    return 0;
+}
+
 int
 tws_websocket_begin(WebsocketObject *ws, enum tws_role role,
                     struct tws_span rest)
@@ -424,6 +442,9 @@ tws_websocket_begin(WebsocketObject *ws, enum tws_role role,
     tws_frame_reader_init(&ws->reader, role);
     if (tws_buffer_append(&ws->in, rest.data, rest.length) != TWS_OK) {
         PyErr_NoMemory();
+        return -1;
+    }
+    if (settle_extensions(ws) < 0) {
         return -1;
     }
     ws->phase = TWS_PHASE_OPEN;

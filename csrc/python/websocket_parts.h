@@ -111,6 +111,13 @@ int tws_websocket_authenticate(WebsocketObject *ws,
                                PyObject **username, struct tws_buffer *answer,
                                struct tws_error *refusal);
 
+/* Which of the extensions that it offers are agreed on? 1 with *judged, a new
+ * reference for tws_extensions_unpack(); 0 and -1 as above. */
+int tws_websocket_negotiate(WebsocketObject *ws,
+                            const struct tws_http_head *head,
+                            PyObject **judged, struct tws_buffer *answer,
+                            struct tws_error *refusal);
+
 /* Methods and their docstrings ----------------------------------------- */
 
 #define TWS_WEBSOCKET_NOARGS(X)                                               \

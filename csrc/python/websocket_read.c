@@ -3,7 +3,9 @@
 #include "python/websocket_parts.h"
 
 #include "python/errors.h"
+#include "python/extension_chain.h"
 #include "python/frame_type.h"
+#include "protocol/frame_collector.h"
 
 enum {
     SCRATCH_SIZE = 16 * 1024,
@@ -145,9 +147,9 @@ tws_websocket_fill(WebsocketObject *ws, uint8_t *room, size_t size,
 
 /* --- frames --- */
 
-/* Keeps in mind that the stream is broken, and raises. */
+/* Keeps in mind that the stream is broken. */
 static int
-raise_broken(WebsocketObject *ws, const struct tws_error *err)
+note_broken(WebsocketObject *ws, const struct tws_error *err)
 {
     if (ws->broken == NULL) {
         ws->broken = PyMem_Malloc(sizeof(*ws->broken));
@@ -157,7 +159,16 @@ raise_broken(WebsocketObject *ws, const struct tws_error *err)
         }
         *ws->broken = *err;
     }
-    (void)tws_raise(ws->state, err);
+    return 0;
+}
+
+/* The same, and raises. */
+static int
+raise_broken(WebsocketObject *ws, const struct tws_error *err)
+{
+    if (note_broken(ws, err) == 0) {
+        (void)tws_raise(ws->state, err);
+    }
     return -1;
 }
 
@@ -167,6 +178,9 @@ check_size(const WebsocketObject *ws, const struct tws_frame_header *header,
            struct tws_error *err)
 {
     uint64_t limit = ws->options->message.size;
+    if (ws->chain != NULL) {
+        limit = tws_frame_size_limit(limit);
+    }
     if (limit < CONTROL_PAYLOADS && tws_opcode_is_control(header->opcode)) {
         return TWS_OK;
     }
@@ -320,15 +334,33 @@ take_kept(WebsocketObject *ws)
     return frame;
 }
 
-/* With the right to read. */
+/* Steals *frame, and puts what the extensions make of it in its place; NULL
+ * where they need more. -1 with an exception. */
+static int
+pass_extensions(WebsocketObject *ws, PyObject **frame)
+{
+    struct tws_chain_failure failure;
+    PyObject *received = *frame;
+    *frame = NULL;
+    if (tws_chain_recv(ws->chain, received, frame, &failure) >= 0) {
+        return 0;
+    }
+    PyObject *pending = PyErr_GetRaisedException();
+    if (note_broken(ws, &failure.why) < 0) {
+        Py_DECREF(pending);
+        return -1;
+    }
+    ws->extension_failed = failure.of_extension;
+    PyErr_SetRaisedException(pending);
+    return -1;
+}
+
+/* With the right to read: the next frame as it came. */
 static PyObject *
-next_frame(WebsocketObject *ws, const struct tws_deadline *deadline)
+wire_frame(WebsocketObject *ws, const struct tws_deadline *deadline)
 {
     PyObject *frame = NULL;
     size_t got;
-    if (ws->kept != NULL) {
-        return take_kept(ws); /* has been through the hooks */
-    }
     while (frame == NULL) {
         int result = parse_frame(ws, &frame);
         if (result < 0) {
@@ -347,19 +379,25 @@ next_frame(WebsocketObject *ws, const struct tws_deadline *deadline)
             return NULL;
         }
     }
-    return tws_websocket_run_hooks(ws, ws->recv_hooks, frame, "recv");
+    return frame;
 }
 
 PyObject *
-tws_websocket_recv_frame(WebsocketObject *ws,
+tws_websocket_next_frame(WebsocketObject *ws,
                          const struct tws_deadline *deadline)
 {
-    if (tws_websocket_begin_read(ws) < 0) {
-        return NULL;
+    PyObject *frame;
+    if (ws->kept != NULL) {
+        return take_kept(ws); /* has been through the hooks */
     }
-    PyObject *frame = next_frame(ws, deadline);
-    tws_websocket_end_read(ws);
-    return frame;
+    do {
+        frame = wire_frame(ws, deadline);
+        if (frame == NULL
+            || (ws->chain != NULL && pass_extensions(ws, &frame) < 0)) {
+            return NULL;
+        }
+    } while (frame == NULL);
+    return tws_websocket_run_hooks(ws, ws->recv_hooks, frame, "recv");
 }
 
 /* --- methods --- */
@@ -401,7 +439,12 @@ tws_websocket_recv_method(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     struct tws_deadline deadline = tws_websocket_deadline(ws);
-    return tws_websocket_recv_frame(ws, &deadline);
+    if (tws_websocket_begin_read(ws) < 0) {
+        return NULL;
+    }
+    PyObject *frame = tws_websocket_next_frame(ws, &deadline);
+    tws_websocket_end_read(ws);
+    return frame;
 }
 
 /* The frames at hand stay for the next call. */
@@ -445,7 +488,7 @@ tws_websocket_recvn_method(PyObject *self, PyObject *number)
         return NULL;
     }
     while (PyList_GET_SIZE(frames) < count) {
-        PyObject *frame = next_frame(ws, &deadline);
+        PyObject *frame = tws_websocket_next_frame(ws, &deadline);
         int result = frame == NULL ? -1 : PyList_Append(frames, frame);
         Py_XDECREF(frame);
         if (result < 0) {

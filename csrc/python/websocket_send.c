@@ -2,6 +2,7 @@
  * each other. */
 #include "python/websocket_parts.h"
 
+#include "python/extension_chain.h"
 #include "python/frame_type.h"
 #include "python/served.h"
 
@@ -63,32 +64,108 @@ pack_frames(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
     return 0;
 }
 
-static int
-send_served(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
-            const struct tws_sending *sending)
+static PyObject *
+run_hooks_of_all(WebsocketObject *ws, PyObject *const *frames,
+                 Py_ssize_t count)
 {
-    int result = -1;
     PyObject *hooked = PyTuple_New(count);
     if (hooked == NULL) {
-        return -1;
+        return NULL;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *frame = tws_websocket_run_hooks(
             ws, ws->send_hooks, Py_NewRef(frames[i]), "send");
         if (frame == NULL) {
-            goto done;
+            Py_DECREF(hooked);
+            return NULL;
         }
         PyTuple_SET_ITEM(hooked, i, frame);
     }
-    result = tws_served_send(ws, &PyTuple_GET_ITEM(hooked, 0), count, sending);
-done:
+    return hooked;
+}
+
+PyObject *
+tws_websocket_run_hooks_of_all(WebsocketObject *ws, PyObject *frames)
+{
+    if (ws == NULL || ws->send_hooks == NULL) {
+        return Py_NewRef(frames);
+    }
+    return run_hooks_of_all(ws, &PyTuple_GET_ITEM(frames, 0),
+                            PyTuple_GET_SIZE(frames));
+}
+
+static int
+send_served(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
+            const struct tws_sending *sending)
+{
+    PyObject *hooked = run_hooks_of_all(ws, frames, count);
+    if (hooked == NULL) {
+        return -1;
+    }
+    int result =
+        tws_served_send(ws, &PyTuple_GET_ITEM(hooked, 0), count, sending);
+    Py_DECREF(hooked);
+    return result;
+}
+
+/* Frames on their way through the extensions, once it is their turn. */
+struct passing {
+    WebsocketObject *ws;
+    PyObject *frames; /* borrowed; tuple, after the hooks */
+    size_t fragment;
+};
+
+static int
+pass_extensions(void *context, struct tws_buffer *out)
+{
+    const struct passing *passing = context;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(passing->frames); i++) {
+        if (tws_chain_send(
+                passing->ws->chain, PyTuple_GET_ITEM(passing->frames, i),
+                passing->fragment, (enum tws_role)passing->ws->role, out)
+            < 0) {
+            tws_chain_forget_sent(passing->ws->chain);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static bool
+has_data(struct tws_state *state, PyObject *frames)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(frames); i++) {
+        PyObject *frame = PyTuple_GET_ITEM(frames, i);
+        if (PyObject_TypeCheck(frame, state->frame_type)
+            && !tws_opcode_is_control(((FrameObject *)frame)->opcode)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int
+send_extended(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
+              size_t fragment, struct tws_sending *sending,
+              const struct tws_deadline *deadline)
+{
+    PyObject *hooked = run_hooks_of_all(ws, frames, count);
+    if (hooked == NULL) {
+        return -1;
+    }
+    struct passing passing = {
+        .ws = ws, .frames = hooked, .fragment = fragment};
+    struct tws_making making = {.make = pass_extensions, .context = &passing};
+    int result = tws_websocket_write_made(
+        ws, &making, has_data(ws->state, hooked) ? sending : NULL, deadline);
     Py_DECREF(hooked);
     return result;
 }
 
 int
 tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
-                          Py_ssize_t count, struct tws_sending *sending,
+                          Py_ssize_t count, size_t fragment,
+                          struct tws_sending *sending,
                           const struct tws_deadline *deadline)
 {
     bool data = false;
@@ -100,6 +177,9 @@ tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
     }
     if (ws->phase == TWS_PHASE_SERVED) {
         return send_served(ws, frames, count, sending);
+    }
+    if (ws->chain != NULL && count > 0) {
+        return send_extended(ws, frames, count, fragment, sending, deadline);
     }
     struct tws_buffer out = TWS_BUFFER_EMPTY;
     int result = pack_frames(ws, frames, count, &out, &data);
@@ -137,7 +217,8 @@ tws_websocket_send_method(PyObject *self, PyObject *const *args,
     WebsocketObject *ws = tws_websocket_of(self);
     struct tws_sending sending = {.stream = NULL};
     struct tws_deadline deadline = tws_websocket_deadline(ws);
-    if (tws_websocket_send_frames(ws, args, count, &sending, &deadline) < 0) {
+    if (tws_websocket_send_frames(ws, args, count, 0, &sending, &deadline)
+        < 0) {
         return NULL;
     }
     return Py_NewRef(Py_None);

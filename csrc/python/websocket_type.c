@@ -2,6 +2,7 @@
 
 #include "python/address.h"
 #include "python/arguments.h"
+#include "python/extensions_agreed.h"
 #include "python/websocket_handshake.h"
 #include "net/acceptor.h"
 
@@ -28,6 +29,7 @@ tws_websocket_new_bare(struct tws_state *state, PyTypeObject *type,
     atomic_init(&ws->end_wanted, false);
     atomic_init(&ws->unsent, false);
     atomic_init(&ws->shared, false);
+    atomic_init(&ws->maker, 0);
     (void)pthread_mutex_init(&ws->guard, NULL); /* never fails on Linux */
     if (options != NULL) {
         ws->options = tws_options_retain(options);
@@ -52,11 +54,15 @@ static int
 websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-        "sock",         "protocols",       "extensions",    "origin",
-        "location",     "trusted_origins", "locations",     "auth",
-        "family",       "proto",           "headers",       "max_size",
-        "open_timeout", "close_timeout",   "max_head_size", "max_header_lines",
-        NULL,
+        "sock",          "protocols",
+        "extensions",    "origin",
+        "location",      "trusted_origins",
+        "locations",     "auth",
+        "family",        "proto",
+        "headers",       "max_size",
+        "open_timeout",  "close_timeout",
+        "max_head_size", "max_header_lines",
+        "compression",   NULL,
     };
     WebsocketObject *ws = tws_websocket_of(self);
     struct tws_option_args given = {.protocols = NULL};
@@ -64,12 +70,12 @@ websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
     int family = AF_INET;
     int proto = 0;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|OOOOOOOOii$OOOOOO:websocket", names, &sock,
+            args, kwargs, "|OOOOOOOOii$OOOOOOO:websocket", names, &sock,
             &given.protocols, &given.extensions, &given.origin,
             &given.location, &given.trusted_origins, &given.locations,
             &given.auth, &family, &proto, &given.headers, &given.max_size,
             &given.open_timeout, &given.close_timeout, &given.max_head_size,
-            &given.max_header_lines)) {
+            &given.max_header_lines, &given.compression)) {
         return -1;
     }
     if (ws->options != NULL) {
@@ -81,13 +87,21 @@ websocket_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (options == NULL) {
         return -1;
     }
+    PyObject *templates =
+        tws_extensions_read(ws->state, given.extensions, given.compression);
+    if (templates == NULL) {
+        tws_options_release(options);
+        return -1;
+    }
     int result = sock == Py_None ? tws_websocket_open_socket(ws, family, proto)
                                  : tws_websocket_take_over(ws, sock);
     if (result < 0) {
+        Py_DECREF(templates);
         tws_options_release(options);
         return -1;
     }
     ws->options = options;
+    ws->templates = templates;
     if (given.auth != NULL && given.auth != Py_None && options->user == NULL) {
         ws->auth = (AuthObject *)Py_NewRef(given.auth);
     }
@@ -101,6 +115,9 @@ websocket_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(ws->socket);
     Py_VISIT(ws->kept);
+    Py_VISIT(ws->templates);
+    Py_VISIT(ws->offer);
+    Py_VISIT(ws->extensions);
     Py_VISIT(ws->send_hooks);
     Py_VISIT(ws->recv_hooks);
     Py_VISIT(ws->location);
@@ -116,7 +133,7 @@ websocket_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(ws->bridge_to);
     Py_VISIT(ws->bridges);
     Py_VISIT(ws->dict);
-    return 0;
+    return tws_chain_traverse(ws->chain, visit, arg);
 }
 
 static int
@@ -125,6 +142,9 @@ websocket_clear(PyObject *self)
     WebsocketObject *ws = tws_websocket_of(self);
     Py_CLEAR(ws->socket);
     Py_CLEAR(ws->kept);
+    Py_CLEAR(ws->templates);
+    Py_CLEAR(ws->offer);
+    Py_CLEAR(ws->extensions);
     Py_CLEAR(ws->send_hooks);
     Py_CLEAR(ws->recv_hooks);
     Py_CLEAR(ws->location);
@@ -187,6 +207,7 @@ websocket_dealloc(PyObject *self)
     tws_buffer_release(&ws->control);
     PyMem_Free(ws->broken);
     (void)websocket_clear(self);
+    tws_chain_free(ws->chain);
     tws_options_release(ws->options);
     if (ws->stream_lock != NULL) {
         PyThread_free_lock(ws->stream_lock);
@@ -315,9 +336,10 @@ option_get(PyObject *self, void *closure)
 }
 
 static PyObject *
-extensions_get(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+extensions_get(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyTuple_New(0);
+    const WebsocketObject *ws = tws_websocket_of(self);
+    return ws->extensions == NULL ? PyTuple_New(0) : Py_NewRef(ws->extensions);
 }
 
 #define AGREED(name, doc)                                                     \
@@ -347,7 +369,7 @@ static PyGetSetDef websocket_getset[] = {
      PyDoc_STR("Path and query that the client asks for."), NULL},
     AGREED(protocol, "The agreed subprotocol, or None."),
     {"extensions", extensions_get, NULL,
-     PyDoc_STR("The agreed extensions, a tuple."), NULL},
+     PyDoc_STR("The agreed extensions, a tuple of Extension."), NULL},
     AGREED(username, "Of a listener's client: the user name that it has "
                      "proved to be its own, or None."),
     AGREED(request, "The handshake's Request, None before it."),
@@ -468,13 +490,16 @@ PyDoc_STRVAR(
     "websocket(sock=None, protocols=(), extensions=(), origin=None, "
     "location='/', trusted_origins=(), locations=(), auth=None, family=2, "
     "proto=0, *, headers=(), max_size=1048576, open_timeout=10.0, "
-    "close_timeout=2.0, max_head_size=16384, max_header_lines=128)\n--\n\n"
+    "close_timeout=2.0, max_head_size=16384, max_header_lines=128, "
+    "compression=None)\n--\n\n"
     "A stream socket that sends and receives frames (RFC 6455).\n\n"
     "sock             a socket.socket to take over: connected, listening or\n"
     "                 fresh. It is closed for its owner afterwards\n"
     "                 (detach()). None makes a new one\n"
     "protocols        subprotocols, an iterable of str: a client's wishes,\n"
     "                 what a listener speaks; the client's order decides\n"
+    "extensions       those that may be agreed on: an iterable of Extension,\n"
+    "                 classes or instances, see twspy.Extension\n"
     "origin           of a client: what its Origin field says\n"
     "location         of a client: path and query to ask for\n"
     "trusted_origins  of a listener: the origins of web pages that may\n"
@@ -492,8 +517,11 @@ PyDoc_STRVAR(
     "max_size         bytes that a received frame may have; None: no limit\n"
     "open_timeout     seconds for the opening handshake; None: no limit\n"
     "close_timeout    seconds to wait for a peer that was refused\n"
-    "max_head_size, max_header_lines  bytes and fields in the peer's head\n\n"
-    "extensions must be left empty in this version.\n\n"
+    "max_head_size, max_header_lines  bytes and fields in the peer's head\n"
+    "compression      more extensions: 'deflate', an Extension or an "
+    "iterable\n"
+    "                 of them; left out where `extensions` has one of the\n"
+    "                 name. None: no more\n\n"
     "What accept() returns has the listener's options. Raises TypeError and\n"
     "ValueError that name the argument, OSError of the system.\n\n"
     "One thread may receive and any number may send at a time; close() may\n"

@@ -23,6 +23,7 @@
 
 struct tws_acceptor;
 struct tws_ahead;
+struct tws_chain;
 struct tws_dialing;
 struct tws_answering;
 
@@ -56,6 +57,8 @@ typedef struct {
     bool at_end;                 /* the stream has ended */
     atomic_ulong reading_thread; /* while `reading` */
     struct tws_error *broken;    /* owned; a frame broke a rule: for good */
+    bool extension_failed;       /* that was an extension's exception, which
+                                  * the program has not caught yet */
     PyObject *kept; /* strong; list of frames that a recvn() had when it was
                      * interrupted, the last one first. NULL: none */
     struct tws_frame_reader reader;
@@ -71,6 +74,8 @@ typedef struct {
     atomic_bool end_wanted; /* end_writing once `out` is empty */
     atomic_bool unsent;     /* `out` is not empty */
     atomic_bool shared;     /* another thread than the reading one has sent */
+    atomic_ulong maker;     /* who has extensions look at frames with
+                             * write_lock held, else 0 */
 
     /* A message that is sent in pieces; data frames of others wait. */
     PyThread_type_lock stream_lock; /* held meanwhile; NULL: never was one */
@@ -88,6 +93,14 @@ typedef struct {
     unsigned users;            /* calls that use the descriptor now */
     bool closing;              /* the last of them closes it */
     struct tws_ahead *ahead;   /* borrowed; of the Connection, or NULL */
+
+    PyObject *templates;     /* strong; tuple of extensions that may be agreed
+                              * on; NULL: none */
+    PyObject *offer;         /* strong; what a connect() under way offers, see
+                              * extensions_agreed.h; or NULL */
+    PyObject *extensions;    /* strong; tuple of those agreed on; NULL: none */
+    struct tws_chain *chain; /* owned; where frames pass through them; NULL:
+                              * they don't */
 
     PyObject *send_hooks; /* strong; tuple of callables, or NULL */
     PyObject *recv_hooks;
@@ -157,6 +170,19 @@ int tws_websocket_write(WebsocketObject *ws, const struct iovec *parts,
                         int count, struct tws_sending *sending,
                         const struct tws_deadline *deadline);
 
+/* Makes packed frames, at least one, once it is their turn to be written;
+ * nobody else writes meanwhile. -1 with an exception. */
+struct tws_making {
+    int (*make)(void *context, struct tws_buffer *out);
+    void *context;
+};
+/* The same for such frames: where the call raises because of its deadline they
+ * were not made, and what was made is taken. */
+int tws_websocket_write_made(WebsocketObject *ws,
+                             const struct tws_making *making,
+                             struct tws_sending *sending,
+                             const struct tws_deadline *deadline);
+
 /* Begins a message in pieces, once no other is being sent; only control
  * frames come between until its end (RFC 6455 §5.4). -1 with an exception as
  * above. */
@@ -176,14 +202,22 @@ int tws_websocket_send_control(WebsocketObject *ws,
 int tws_websocket_draw_key(WebsocketObject *ws, uint8_t storage[4],
                            const uint8_t **key);
 
-/* Receives one frame, runs the recv hooks: websocket.recv(). */
-PyObject *tws_websocket_recv_frame(WebsocketObject *ws,
+/* With the right to read: receives one frame, runs extensions and the recv
+ * hooks. */
+PyObject *tws_websocket_next_frame(WebsocketObject *ws,
                                    const struct tws_deadline *deadline);
-/* Runs the send hooks and writes: websocket.send(*frames). `sending` counts
- * where there are data frames among them. -1 with an exception. */
+/* Runs the send hooks and extensions, and writes: websocket.send(*frames).
+ * `fragment` is for tws_chain_send(). `sending` counts where there are data
+ * frames among them. -1 with an exception. */
 int tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
-                              Py_ssize_t count, struct tws_sending *sending,
+                              Py_ssize_t count, size_t fragment,
+                              struct tws_sending *sending,
                               const struct tws_deadline *deadline);
+
+/* A tuple of frames as they leave the send hooks (NULL: there is no
+ * websocket, and no hooks). New reference, or NULL with an exception. */
+PyObject *tws_websocket_run_hooks_of_all(WebsocketObject *ws,
+                                         PyObject *frames);
 
 /* The addresses of the peer's own socket. -1 with
  * OSError. */

@@ -256,13 +256,12 @@ write_locked(WebsocketObject *ws, struct remaining *left,
 }
 
 /* The same, and keeps what the kernel did not take of frames that it began
- * to take. */
+ * to take, or that are `taken` from the start. */
 static int
-write_and_keep(WebsocketObject *ws, struct remaining *left,
+write_and_keep(WebsocketObject *ws, struct remaining *left, bool taken,
                struct tws_sending *sending,
                const struct tws_deadline *deadline)
 {
-    bool taken = false;
     int result = write_locked(ws, left, deadline, &taken);
     if (sending != NULL) {
         sending->taken = taken;
@@ -278,6 +277,41 @@ write_and_keep(WebsocketObject *ws, struct remaining *left,
     if (pending != NULL) {
         PyErr_SetRaisedException(pending);
     }
+    return result;
+}
+
+/* Has frames made, and writes them. What could make the call fail comes first:
+ * an extension may not be asked twice about the same frame. */
+static int
+make_and_write(WebsocketObject *ws, const struct tws_making *making,
+               struct tws_sending *sending,
+               const struct tws_deadline *deadline)
+{
+    struct remaining nothing = {.count = 0};
+    struct tws_buffer made = TWS_BUFFER_EMPTY;
+    bool taken = false;
+    if (write_locked(ws, &nothing, deadline, &taken) < 0) {
+        return -1;
+    }
+    if (!deadline->immediate) {
+        unsigned ready;
+        int room = tws_wait_quietly(ws->transport.fd, TWS_WAIT_WRITE, deadline,
+                                    &ready);
+        if (room <= 0) {
+            return room < 0 ? -1 : tws_raise_time_over(deadline, "send()");
+        }
+    }
+    atomic_store(&ws->maker, PyThread_get_thread_ident());
+    int result = making->make(making->context, &made);
+    atomic_store(&ws->maker, 0);
+    if (result == 0) {
+        struct remaining left = {.count = 1,
+                                 .length = tws_buffer_length(&made)};
+        left.parts[0] = (struct iovec){.iov_base = tws_buffer_data(&made),
+                                       .iov_len = left.length};
+        result = write_and_keep(ws, &left, true, sending, deadline);
+    }
+    tws_buffer_release(&made);
     return result;
 }
 
@@ -304,17 +338,41 @@ await_stream(WebsocketObject *ws, const char *what,
     return tws_lock_wait(ws->stream_lock, deadline, what);
 }
 
-/* Waits for its turn, then writes. */
+/* An extension that sends while it is asked about a frame would wait for
+ * itself. */
+static int
+check_maker(WebsocketObject *ws, const char *what)
+{
+    if (TWS_LIKELY(atomic_load_explicit(&ws->maker, memory_order_relaxed)
+                   != PyThread_get_thread_ident())) {
+        return 0;
+    }
+    PyErr_Format(ws->state->ConcurrencyError,
+                 "%s in onsend() of an extension of the same connection: it "
+                 "can only return another frame",
+                 what);
+    return -1;
+}
+
+/* Waits for its turn, then writes `left`, or what is to be made (NULL: that
+ * is there already). */
 static int
 write_in_turn(WebsocketObject *ws, struct remaining *left,
-              struct tws_sending *sending, const struct tws_deadline *deadline)
+              const struct tws_making *making, struct tws_sending *sending,
+              const struct tws_deadline *deadline)
 {
+    if (check_maker(ws, "send()") < 0) {
+        return -1;
+    }
     for (;;) {
         if (tws_lock_wait(ws->write_lock, deadline, "send()") < 0) {
             return -1;
         }
         if (!must_wait(ws, sending)) {
-            int result = write_and_keep(ws, left, sending, deadline);
+            int result =
+                making == NULL
+                    ? write_and_keep(ws, left, false, sending, deadline)
+                    : make_and_write(ws, making, sending, deadline);
             unlock(ws);
             return result;
         }
@@ -337,7 +395,8 @@ tws_websocket_begin_stream(WebsocketObject *ws, const void *stream,
             return -1;
         }
     }
-    if (await_stream(ws, "send_stream()", deadline) < 0) {
+    if (check_maker(ws, "send_stream()") < 0
+        || await_stream(ws, "send_stream()", deadline) < 0) {
         return -1;
     }
     /* Whoever is writing a message has ended it then. */
@@ -359,6 +418,35 @@ tws_websocket_end_stream(WebsocketObject *ws)
     PyThread_release_lock(ws->stream_lock);
 }
 
+static int
+write_any(WebsocketObject *ws, struct remaining *left,
+          const struct tws_making *making, struct tws_sending *sending,
+          const struct tws_deadline *deadline)
+{
+    if (tws_websocket_enter(ws) < 0) {
+        return -1;
+    }
+    if (atomic_load(&ws->reading)
+        && atomic_load(&ws->reading_thread) != PyThread_get_thread_ident()) {
+        atomic_store(&ws->shared, true);
+    }
+    if (sending != NULL && sending->stream != NULL) {
+        atomic_store(&ws->stream_thread, PyThread_get_thread_ident());
+    }
+    int result = write_in_turn(ws, left, making, sending, deadline);
+    tws_websocket_leave(ws);
+    return result;
+}
+
+int
+tws_websocket_write_made(WebsocketObject *ws, const struct tws_making *making,
+                         struct tws_sending *sending,
+                         const struct tws_deadline *deadline)
+{
+    struct remaining none = {.count = 0};
+    return write_any(ws, &none, making, sending, deadline);
+}
+
 int
 tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
                     struct tws_sending *sending,
@@ -373,19 +461,7 @@ tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
         left.parts[i] = parts[i];
         left.length += parts[i].iov_len;
     }
-    if (tws_websocket_enter(ws) < 0) {
-        return -1;
-    }
-    if (atomic_load(&ws->reading)
-        && atomic_load(&ws->reading_thread) != PyThread_get_thread_ident()) {
-        atomic_store(&ws->shared, true);
-    }
-    if (sending != NULL && sending->stream != NULL) {
-        atomic_store(&ws->stream_thread, PyThread_get_thread_ident());
-    }
-    int result = write_in_turn(ws, &left, sending, deadline);
-    tws_websocket_leave(ws);
-    return result;
+    return write_any(ws, &left, NULL, sending, deadline);
 }
 
 int

@@ -24,6 +24,10 @@ enum { PATIENCE_SECONDS = 20 }; /* a slow machine must not fail a test */
 
 enum { SPAWNED_MAX = 256, POOL_THREADS = 8 };
 
+static const struct tws_agreed NOTHING_AGREED = {
+    .extensions = {.data = ""},
+};
+
 #define EVENTUALLY(condition)                                                 \
     do {                                                                      \
         uint64_t eventually_end =                                             \
@@ -268,8 +272,8 @@ fixture_accept(struct fixture *fixture, struct tws_handshake *handshake,
         abort();
     }
     visitor->fixture = fixture;
-    enum tws_status status =
-        tws_handshake_accept(handshake, request, NULL, 0, visitor, &err);
+    enum tws_status status = tws_handshake_accept(
+        handshake, request, &NOTHING_AGREED, NULL, 0, visitor, &err);
     if (status == TWS_OK) {
         fixture->accepted++;
     }

@@ -389,7 +389,8 @@ accept_it(struct fixture *f, const char *note)
               TWS_OK);
     CHECK_INT(tws_handshake_judge(&head, &policy, &request, &f->err), TWS_OK);
     struct tws_span span = {.data = note, .length = strlen(note)};
-    CHECK_INT(tws_acceptor_accept(f->acceptor, &request, span, &f->err),
+    CHECK_INT(tws_acceptor_accept(f->acceptor, &request, TWS_SPAN(""), span,
+                                  NULL, &f->err),
               TWS_OK);
 }
 

@@ -86,8 +86,8 @@ admit(struct fixture *fixture, struct tws_handshake *handshake,
     if (any(fixture, 16) == 0) {
         fixture_pause(fixture, any(fixture, 12) * MILLISECOND);
     }
-    CHECK_INT(tws_handshake_accept(handshake, request, NULL, 0,
-                                   &guest->visitor, &err),
+    CHECK_INT(tws_handshake_accept(handshake, request, &NOTHING_AGREED, NULL,
+                                   0, &guest->visitor, &err),
               TWS_OK);
     fixture->accepted++;
 }

@@ -18,14 +18,14 @@ static struct outcome
 decode(const uint8_t *data, size_t length, int role, uint8_t rsv_allowed)
 {
     struct outcome o;
+    struct tws_frame_claims claims = {.rsv = rsv_allowed};
     memset(&o, 0x5a, sizeof(o));
     o.status =
         role == ANY_ROLE
-            ? tws_frame_header_decode_any(data, length, rsv_allowed, &o.header,
+            ? tws_frame_header_decode_any(data, length, claims, &o.header,
                                           &o.consumed, &o.err)
             : tws_frame_header_decode(data, length, (enum tws_role)role,
-                                      rsv_allowed, &o.header, &o.consumed,
-                                      &o.err);
+                                      claims, &o.header, &o.consumed, &o.err);
     return o;
 }
 

@@ -294,12 +294,13 @@ accept_with_fields(struct fixture *fixture, struct tws_handshake *handshake,
     (void)head;
     must(visitor != NULL, "calloc");
     visitor->fixture = fixture;
-    CHECK_INT(tws_handshake_accept(handshake, request, &BAD, 1, visitor, &err),
+    CHECK_INT(tws_handshake_accept(handshake, request, &NOTHING_AGREED, &BAD,
+                                   1, visitor, &err),
               TWS_REFUSED);
     CHECK_INT(err.http_status, 0);
-    CHECK_INT(
-        tws_handshake_accept(handshake, request, FIELDS, 2, visitor, &err),
-        TWS_OK);
+    CHECK_INT(tws_handshake_accept(handshake, request, &NOTHING_AGREED, FIELDS,
+                                   2, visitor, &err),
+              TWS_OK);
     fixture->accepted++;
 }
 
