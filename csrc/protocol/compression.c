@@ -19,28 +19,44 @@ tws_compression_new(const struct tws_compression_terms *terms,
     return compression;
 }
 
+static void
+give_deflater_back(struct tws_compression *compression)
+{
+    tws_deflate_pool_give_deflater(compression->pool, compression->deflater);
+    compression->deflater = NULL;
+}
+
+static void
+give_inflater_back(struct tws_compression *compression)
+{
+    tws_deflate_pool_give_inflater(compression->pool, compression->inflater);
+    compression->inflater = NULL;
+}
+
 void
 tws_compression_free(struct tws_compression *compression)
 {
     if (compression == NULL) {
         return;
     }
-    tws_deflater_free(compression->deflater);
-    tws_inflater_free(compression->inflater);
+    if (compression->terms.out_takeover) {
+        tws_deflater_free(compression->deflater);
+    }
+    else {
+        give_deflater_back(compression);
+    }
+    if (compression->terms.in_takeover) {
+        tws_inflater_free(compression->inflater);
+    }
+    else {
+        give_inflater_back(compression);
+    }
     tws_deflate_pool_release(compression->pool);
     pthread_mutex_destroy(&compression->lock);
     free(compression);
 }
 
 /* Sending ---------------------------------------------------------------- */
-
-static void
-give_deflater_back(struct tws_compression *compression)
-{
-    tws_deflate_pool_give_deflater(compression->pool, &compression->terms.out,
-                                   compression->deflater);
-    compression->deflater = NULL;
-}
 
 enum tws_status
 tws_compression_deflate(struct tws_compression *compression,
@@ -76,7 +92,7 @@ void
 tws_compression_forget_sent(struct tws_compression *compression)
 {
     compression->stale = true;
-    if (compression->deflater != NULL && !compression->terms.out_takeover) {
+    if (!compression->terms.out_takeover) {
         give_deflater_back(compression);
     }
 }
@@ -125,9 +141,6 @@ void
 tws_compression_stop_inflating(struct tws_compression *compression)
 {
     if (compression->inflater != NULL) {
-        tws_deflate_pool_give_inflater(compression->pool,
-                                       compression->terms.in_window_bits,
-                                       compression->inflater);
-        compression->inflater = NULL;
+        give_inflater_back(compression);
     }
 }

@@ -2,6 +2,7 @@
 
 #include "protocol/close_code.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #define ZLIB_CONST
 #include <zlib.h>
@@ -10,21 +11,22 @@
 static const uint8_t TAIL[4] = {0x00, 0x00, 0xff, 0xff};
 
 enum {
-    ROOM_MIN = 128,         /* beyond the 6 bytes that a flush needs */
-    ROOM_MAX = 64 * 1024,   /* asked for at a time */
-    INPUT_MAX = 1 << 30,    /* zlib counts in 32 bits */
-    DICTIONARY_MAX = 32768, /* the largest window */
-    AT_BLOCK_END = 128,     /* in data_type, see inflate() */
-    UNUSED_BITS = 7,        /* in data_type: of the last byte */
-    DEFLATE_BITS_MIN = 9,   /* see tws_deflater_new() */
+    ROOM_MIN = 128,       /* beyond the 6 bytes that a flush needs */
+    ROOM_MAX = 64 * 1024, /* asked for at a time */
+    INPUT_MAX = 1 << 30,  /* zlib counts in 32 bits */
+    AT_BLOCK_END = 128,   /* in data_type, see inflate() */
+    UNUSED_BITS = 7,      /* in data_type: of the last byte */
+    DEFLATE_BITS_MIN = 9, /* see tws_deflater_new() */
 };
 
 struct tws_deflater {
     z_stream zlib;
+    struct tws_deflate_settings settings;
 };
 
 struct tws_inflater {
     z_stream zlib;
+    unsigned window_bits;
     int place;         /* data_type after the last step: zlib forgets it in
                         * one that gets nowhere */
     bool ended;        /* by a block that is marked as the last */
@@ -54,7 +56,14 @@ tws_deflater_new(const struct tws_deflate_settings *settings)
         free(deflater);
         return NULL;
     }
+    deflater->settings = *settings;
     return deflater;
+}
+
+const struct tws_deflate_settings *
+tws_deflater_settings(const struct tws_deflater *deflater)
+{
+    return &deflater->settings;
 }
 
 void
@@ -87,10 +96,15 @@ flush(z_stream *zlib, struct tws_buffer *out, struct tws_error *err)
         }
         zlib->next_out = room;
         zlib->avail_out = (uInt)want;
-        /* Z_BUF_ERROR: there was nothing left to do. */
-        (void)deflate(zlib, Z_SYNC_FLUSH);
+        /* Z_BUF_ERROR: there was nothing left to do. Where the room ends
+         * inside of the flush's own bytes zlib flushes once more: 5 bytes that
+         * say nothing. */
+        int result = deflate(zlib, Z_SYNC_FLUSH);
+        assert(result == Z_OK || result == Z_BUF_ERROR);
+        (void)result;
         tws_buffer_commit(out, want - zlib->avail_out);
     } while (zlib->avail_out == 0);
+    assert(zlib->avail_in == 0);
     return TWS_OK;
 }
 
@@ -118,6 +132,7 @@ tws_deflater_add(struct tws_deflater *deflater, struct tws_span data, bool end,
     }
     if (status == TWS_OK && end) {
         out->end -= sizeof(TAIL);
+        assert(memcmp(out->memory + out->end, TAIL, sizeof(TAIL)) == 0);
     }
     if (status != TWS_OK) {
         out->end = out->start + before;
@@ -131,12 +146,21 @@ struct tws_inflater *
 tws_inflater_new(unsigned window_bits)
 {
     struct tws_inflater *inflater = calloc(1, sizeof(*inflater));
-    if (inflater != NULL
-        && inflateInit2(&inflater->zlib, -(int)window_bits) != Z_OK) {
-        free(inflater);
-        inflater = NULL;
+    if (inflater == NULL) {
+        return NULL;
     }
+    if (inflateInit2(&inflater->zlib, -(int)window_bits) != Z_OK) {
+        free(inflater);
+        return NULL;
+    }
+    inflater->window_bits = window_bits;
     return inflater;
+}
+
+unsigned
+tws_inflater_window_bits(const struct tws_inflater *inflater)
+{
+    return inflater->window_bits;
 }
 
 void
@@ -157,25 +181,51 @@ tws_inflater_reset(struct tws_inflater *inflater)
 }
 
 /* Behind a block that says that it is the last others may follow all the same
- * (RFC 7692 §7.2.3.5), and refer to what was before. */
+ * (RFC 7692 §7.2.3.4), and refer to what was before: the window stays. A
+ * message may be full of such blocks, so this must cost next to nothing;
+ * inflateGetDictionary() and inflateSetDictionary() copy the window. */
+static void
+go_on_behind_last(struct tws_inflater *inflater)
+{
+    (void)inflateResetKeep(&inflater->zlib);
+    inflater->ended = false;
+}
+
+/* Inflates what it can, once. */
 static enum tws_status
-go_on_behind_last(struct tws_inflater *inflater, struct tws_error *err)
+step(struct tws_inflater *inflater, struct tws_input *input, uint8_t *room,
+     size_t size, size_t *got, struct tws_error *err)
 {
     z_stream *zlib = &inflater->zlib;
-    enum tws_status status = TWS_OK;
-    uInt length = 0;
-    uint8_t *window = malloc(DICTIONARY_MAX);
-    if (window == NULL) {
+    uInt in = input->length < INPUT_MAX ? (uInt)input->length : INPUT_MAX;
+    uInt out = size < INPUT_MAX ? (uInt)size : INPUT_MAX;
+    zlib->next_in = input->data;
+    zlib->avail_in = in;
+    zlib->next_out = room;
+    zlib->avail_out = out;
+    int result = inflate(zlib, Z_SYNC_FLUSH);
+    *got = out - zlib->avail_out;
+    in -= zlib->avail_in;
+    input->data += in;
+    input->length -= in;
+    if (in > 0 || *got > 0) {
+        inflater->place = zlib->data_type;
+    }
+    switch (result) {
+    case Z_STREAM_END:
+        inflater->ended = true;
+        return TWS_OK;
+    case Z_OK:
+    case Z_BUF_ERROR: /* no input, and nothing that is still to come */
+        return TWS_OK;
+    case Z_MEM_ERROR:
         return tws_error_nomem(err);
+    default:
+        return tws_error_protocol(err, TWS_CLOSE_INVALID_DATA,
+                                  "compressed data can't be inflated: %s",
+                                  zlib->msg == NULL ? "not deflated"
+                                                    : zlib->msg);
     }
-    if (inflateGetDictionary(zlib, window, &length) != Z_OK
-        || inflateReset(zlib) != Z_OK
-        || inflateSetDictionary(zlib, window, length) != Z_OK) {
-        status = tws_error_nomem(err); /* of the window's copy */
-    }
-    free(window);
-    inflater->ended = false;
-    return status;
 }
 
 enum tws_status
@@ -183,45 +233,25 @@ tws_inflater_read(struct tws_inflater *inflater, struct tws_input *input,
                   uint8_t *room, size_t size, size_t *got,
                   struct tws_error *err)
 {
-    z_stream *zlib = &inflater->zlib;
-    *got = 0;
-    for (;;) {
-        uInt in = input->length < INPUT_MAX ? (uInt)input->length : INPUT_MAX;
-        uInt out = size - *got < INPUT_MAX ? (uInt)(size - *got) : INPUT_MAX;
-        if (inflater->ended && in > 0) {
-            enum tws_status status = go_on_behind_last(inflater, err);
-            if (status != TWS_OK) {
-                return status;
-            }
+    enum tws_status status = TWS_OK;
+    size_t length = 0;
+    /* What zlib holds back without input does not reach behind a last
+     * block. */
+    while (status == TWS_OK && length < size
+           && !(inflater->ended && input->length == 0)) {
+        size_t more;
+        if (inflater->ended) {
+            go_on_behind_last(inflater);
         }
-        zlib->next_in = input->data;
-        zlib->avail_in = in;
-        zlib->next_out = room + *got;
-        zlib->avail_out = out;
-        int result =
-            inflater->ended ? Z_BUF_ERROR : inflate(zlib, Z_SYNC_FLUSH);
-        input->data += in - zlib->avail_in;
-        input->length -= in - zlib->avail_in;
-        *got += out - zlib->avail_out;
-        if (in != zlib->avail_in || out != zlib->avail_out) {
-            inflater->place = zlib->data_type;
-        }
-        if (result == Z_STREAM_END) {
-            inflater->ended = true;
-        }
-        else if (result == Z_MEM_ERROR) {
-            return tws_error_nomem(err);
-        }
-        else if (result != Z_OK && result != Z_BUF_ERROR) {
-            return tws_error_protocol(err, TWS_CLOSE_INVALID_DATA,
-                                      "compressed data can't be inflated: %s",
-                                      zlib->msg == NULL ? "not deflated"
-                                                        : zlib->msg);
-        }
-        if (input->length == 0 || *got == size) {
-            return TWS_OK;
+        status =
+            step(inflater, input, room + length, size - length, &more, err);
+        length += more;
+        if (input->length == 0) {
+            break;
         }
     }
+    *got = length;
+    return status;
 }
 
 enum tws_status
@@ -229,6 +259,13 @@ tws_inflater_end(struct tws_inflater *inflater, uint8_t *room, size_t size,
                  size_t *got, struct tws_error *err)
 {
     uint8_t tail[sizeof(TAIL)];
+    if (!inflater->ending && inflater->ended) {
+        /* Nothing behind a last block, not even the byte that was left of
+         * the next one (RFC 7692 §7.2.3.4): it is the end all the same. */
+        go_on_behind_last(inflater);
+        *got = 0;
+        return TWS_OK;
+    }
     memcpy(tail, TAIL, sizeof(TAIL)); /* what reads it takes no const */
     if (!inflater->ending) {
         inflater->ending = true;

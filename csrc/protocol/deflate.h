@@ -26,6 +26,9 @@ struct tws_deflater;
 struct tws_deflater *
 tws_deflater_new(const struct tws_deflate_settings *settings);
 void tws_deflater_free(struct tws_deflater *deflater); /* or NULL */
+/* What it was made with. */
+const struct tws_deflate_settings *
+tws_deflater_settings(const struct tws_deflater *deflater);
 
 /* Forgets what it has compressed: what follows does not refer to it. */
 void tws_deflater_reset(struct tws_deflater *deflater);
@@ -45,6 +48,7 @@ struct tws_inflater;
  * memory. */
 struct tws_inflater *tws_inflater_new(unsigned window_bits);
 void tws_inflater_free(struct tws_inflater *inflater); /* or NULL */
+unsigned tws_inflater_window_bits(const struct tws_inflater *inflater);
 
 /* Forgets the window, and an unfinished message. */
 void tws_inflater_reset(struct tws_inflater *inflater);

@@ -1,39 +1,30 @@
 #include "protocol/deflate_pool.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* As many as threads may want at the same moment; more are not kept. */
+/* As many as threads may want at the same moment, and as there are sizes of
+ * windows; more are not kept. */
 enum { IDLE_MAX = 8 };
 
-struct idle_deflater {
-    struct tws_deflate_settings settings;
-    struct tws_deflater *deflater; /* owned; NULL: the place is free */
-};
-
-struct idle_inflater {
-    unsigned window_bits;
-    struct tws_inflater *inflater; /* owned; NULL: the place is free */
-};
-
+/* Each place is owned by whoever exchanges something for its content. */
 struct tws_deflate_pool {
     atomic_uint references;
-    pthread_mutex_t lock; /* of the two lists */
-    struct idle_deflater deflaters[IDLE_MAX];
-    struct idle_inflater inflaters[IDLE_MAX];
+    _Atomic(struct tws_deflater *) deflaters[IDLE_MAX]; /* NULL: free */
+    _Atomic(struct tws_inflater *) inflaters[IDLE_MAX]; /* the same */
 };
 
 struct tws_deflate_pool *
 tws_deflate_pool_new(void)
 {
     struct tws_deflate_pool *pool = calloc(1, sizeof(*pool));
-    if (pool != NULL && pthread_mutex_init(&pool->lock, NULL) != 0) {
-        free(pool);
+    if (pool == NULL) {
         return NULL;
     }
-    if (pool != NULL) {
-        atomic_init(&pool->references, 1);
+    atomic_init(&pool->references, 1);
+    for (size_t i = 0; i < IDLE_MAX; i++) {
+        atomic_init(&pool->deflaters[i], NULL);
+        atomic_init(&pool->inflaters[i], NULL);
     }
     return pool;
 }
@@ -55,11 +46,18 @@ tws_deflate_pool_release(struct tws_deflate_pool *pool)
         return;
     }
     for (size_t i = 0; i < IDLE_MAX; i++) {
-        tws_deflater_free(pool->deflaters[i].deflater);
-        tws_inflater_free(pool->inflaters[i].inflater);
+        tws_deflater_free(atomic_load(&pool->deflaters[i]));
+        tws_inflater_free(atomic_load(&pool->inflaters[i]));
     }
-    pthread_mutex_destroy(&pool->lock);
     free(pool);
+}
+
+/* Where to look first, and whose content makes room where all is full: so what
+ * is asked for often is not kept out by what is not asked for any more. */
+static size_t
+home(unsigned window_bits)
+{
+    return window_bits % IDLE_MAX;
 }
 
 static bool
@@ -70,75 +68,92 @@ same_settings(const struct tws_deflate_settings *a,
            && a->level == b->level;
 }
 
+/* Deflaters -------------------------------------------------------------- */
+
+static void
+put_deflater(struct tws_deflate_pool *pool, struct tws_deflater *deflater)
+{
+    size_t first = home(tws_deflater_settings(deflater)->window_bits);
+    for (size_t i = 0; i < IDLE_MAX; i++) {
+        struct tws_deflater *none = NULL;
+        if (atomic_compare_exchange_strong(
+                &pool->deflaters[(first + i) % IDLE_MAX], &none, deflater)) {
+            return;
+        }
+    }
+    tws_deflater_free(atomic_exchange(&pool->deflaters[first], deflater));
+}
+
 struct tws_deflater *
 tws_deflate_pool_take_deflater(struct tws_deflate_pool *pool,
                                const struct tws_deflate_settings *settings)
 {
-    struct tws_deflater *deflater = NULL;
-    pthread_mutex_lock(&pool->lock);
-    for (size_t i = 0; i < IDLE_MAX && deflater == NULL; i++) {
-        struct idle_deflater *idle = &pool->deflaters[i];
-        if (idle->deflater != NULL
-            && same_settings(&idle->settings, settings)) {
-            deflater = idle->deflater;
-            idle->deflater = NULL;
+    size_t first = home(settings->window_bits);
+    for (size_t i = 0; i < IDLE_MAX; i++) {
+        /* It can't be looked at before it is owned: another thread may free
+         * it. */
+        struct tws_deflater *deflater =
+            atomic_exchange(&pool->deflaters[(first + i) % IDLE_MAX], NULL);
+        if (deflater != NULL) {
+            if (same_settings(tws_deflater_settings(deflater), settings)) {
+                return deflater;
+            }
+            put_deflater(pool, deflater);
         }
     }
-    pthread_mutex_unlock(&pool->lock);
-    return deflater != NULL ? deflater : tws_deflater_new(settings);
+    return tws_deflater_new(settings);
+}
+
+void
+tws_deflate_pool_give_deflater(struct tws_deflate_pool *pool,
+                               struct tws_deflater *deflater)
+{
+    if (deflater != NULL) {
+        tws_deflater_reset(deflater);
+        put_deflater(pool, deflater);
+    }
+}
+
+/* Inflaters -------------------------------------------------------------- */
+
+static void
+put_inflater(struct tws_deflate_pool *pool, struct tws_inflater *inflater)
+{
+    size_t first = home(tws_inflater_window_bits(inflater));
+    for (size_t i = 0; i < IDLE_MAX; i++) {
+        struct tws_inflater *none = NULL;
+        if (atomic_compare_exchange_strong(
+                &pool->inflaters[(first + i) % IDLE_MAX], &none, inflater)) {
+            return;
+        }
+    }
+    tws_inflater_free(atomic_exchange(&pool->inflaters[first], inflater));
 }
 
 struct tws_inflater *
 tws_deflate_pool_take_inflater(struct tws_deflate_pool *pool,
                                unsigned window_bits)
 {
-    struct tws_inflater *inflater = NULL;
-    pthread_mutex_lock(&pool->lock);
-    for (size_t i = 0; i < IDLE_MAX && inflater == NULL; i++) {
-        struct idle_inflater *idle = &pool->inflaters[i];
-        if (idle->inflater != NULL && idle->window_bits == window_bits) {
-            inflater = idle->inflater;
-            idle->inflater = NULL;
+    size_t first = home(window_bits);
+    for (size_t i = 0; i < IDLE_MAX; i++) {
+        struct tws_inflater *inflater =
+            atomic_exchange(&pool->inflaters[(first + i) % IDLE_MAX], NULL);
+        if (inflater != NULL) {
+            if (tws_inflater_window_bits(inflater) == window_bits) {
+                return inflater;
+            }
+            put_inflater(pool, inflater);
         }
     }
-    pthread_mutex_unlock(&pool->lock);
-    return inflater != NULL ? inflater : tws_inflater_new(window_bits);
-}
-
-void
-tws_deflate_pool_give_deflater(struct tws_deflate_pool *pool,
-                               const struct tws_deflate_settings *settings,
-                               struct tws_deflater *deflater)
-{
-    tws_deflater_reset(deflater);
-    pthread_mutex_lock(&pool->lock);
-    for (size_t i = 0; i < IDLE_MAX && deflater != NULL; i++) {
-        struct idle_deflater *idle = &pool->deflaters[i];
-        if (idle->deflater == NULL) {
-            idle->settings = *settings;
-            idle->deflater = deflater;
-            deflater = NULL;
-        }
-    }
-    pthread_mutex_unlock(&pool->lock);
-    tws_deflater_free(deflater);
+    return tws_inflater_new(window_bits);
 }
 
 void
 tws_deflate_pool_give_inflater(struct tws_deflate_pool *pool,
-                               unsigned window_bits,
                                struct tws_inflater *inflater)
 {
-    tws_inflater_reset(inflater);
-    pthread_mutex_lock(&pool->lock);
-    for (size_t i = 0; i < IDLE_MAX && inflater != NULL; i++) {
-        struct idle_inflater *idle = &pool->inflaters[i];
-        if (idle->inflater == NULL) {
-            idle->window_bits = window_bits;
-            idle->inflater = inflater;
-            inflater = NULL;
-        }
+    if (inflater != NULL) {
+        tws_inflater_reset(inflater);
+        put_inflater(pool, inflater);
     }
-    pthread_mutex_unlock(&pool->lock);
-    tws_inflater_free(inflater);
 }

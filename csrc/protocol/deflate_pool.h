@@ -1,6 +1,7 @@
 /* Contexts without a history, which connections borrow for the time of one
  * message: where nothing is kept from one message to the next they need none
- * of their own. Any thread. */
+ * of their own. Any thread, without a lock, so that a child of a fork can go
+ * on, too. */
 #ifndef TWS_PROTOCOL_DEFLATE_POOL_H
 #define TWS_PROTOCOL_DEFLATE_POOL_H
 
@@ -21,13 +22,10 @@ tws_deflate_pool_take_deflater(struct tws_deflate_pool *pool,
 struct tws_inflater *
 tws_deflate_pool_take_inflater(struct tws_deflate_pool *pool,
                                unsigned window_bits);
-/* Gives back what was taken with these settings, in whatever state. */
-void
-tws_deflate_pool_give_deflater(struct tws_deflate_pool *pool,
-                               const struct tws_deflate_settings *settings,
-                               struct tws_deflater *deflater);
+/* Gives back what was taken, in whatever state; or NULL. */
+void tws_deflate_pool_give_deflater(struct tws_deflate_pool *pool,
+                                    struct tws_deflater *deflater);
 void tws_deflate_pool_give_inflater(struct tws_deflate_pool *pool,
-                                    unsigned window_bits,
                                     struct tws_inflater *inflater);
 
 #endif /* TWS_PROTOCOL_DEFLATE_POOL_H */
