@@ -28,7 +28,9 @@ _SHOWN = 100  # characters of a peer's text in a message
 def read_templates(given: object, compression: object) -> tuple[Template, ...]:
     """The options `extensions` and `compression`, as one tuple."""
     templates = _read_list(given, 'extensions')
-    taken = {name for template in templates for name in _names(_make(template))}
+    taken = {
+        name for template in templates for name in _names(_make(template))
+    }
     for template in _read_compression(compression):
         made = _make(template)
         # Its own settings, where the program has given it among the others.
@@ -86,7 +88,9 @@ def _is_template(given: object) -> bool:
 
 def _make(template: Template) -> Extension:
     """An instance for one connection."""
-    made = template() if isinstance(template, type) else copy.copy(template)
+    made: object = (
+        template() if isinstance(template, type) else copy.copy(template)
+    )
     if not isinstance(made, Extension) or made is template:
         raise TypeError(
             f'{template!r} gave {made!r} as the instance for a connection, '
@@ -102,10 +106,11 @@ def claims_of(extension: Extension) -> tuple[str, int, int, bool]:
     """Its name, its reserved bits, its opcodes (bit i for opcode i), and
     whether it works on whole messages."""
     name = extension.name
-    for known in (name, *_names(extension)):
-        if not isinstance(known, str) or not _TOKEN.match(known):
+    known: tuple[object, ...] = (name, *_names(extension))
+    for token in known:
+        if not isinstance(token, str) or not _TOKEN.match(token):
             raise ValueError(
-                f'{type(extension).__name__} has the name {known!r}, expected '
+                f'{type(extension).__name__} has the name {token!r}, expected '
                 "a token such as 'x-rot13'"
             )
     rsv = 0
@@ -140,6 +145,7 @@ def _flag(extension: Extension, attribute: str) -> bool:
 
 def _opcodes(extension: Extension) -> int:
     bits = 0
+    opcode: object
     for opcode in extension.opcodes:
         if type(opcode) is not int or opcode not in _RESERVED_OPCODES:
             raise ValueError(
@@ -182,7 +188,7 @@ def make_offer(
 
 
 def _alternatives(extension: Extension) -> list[Any]:
-    offer = extension.offer()
+    offer: object = extension.offer()
     if isinstance(offer, Mapping):
         return [offer]
     if not isinstance(offer, Iterable) or isinstance(offer, (str, bytes)):
@@ -229,9 +235,7 @@ def _accept(
     if not candidates:
         raise _RefusedError(f'{shown}, which was not offered')
     free = [
-        one
-        for one in candidates
-        if not any(one is other for other in agreed)
+        one for one in candidates if not any(one is other for other in agreed)
     ]
     failure: ValueError | None = None
     for extension in free:
@@ -255,7 +259,7 @@ def _misplaced(
     if agreed and _is_whole(extension) and not _is_whole(agreed[-1]):
         return (
             f'{extension.name} works on messages before they are cut into '
-            f'frames, and so can\'t come behind {agreed[-1].name}'
+            f"frames, and so can't come behind {agreed[-1].name}"
         )
     return None
 
@@ -293,9 +297,10 @@ def _candidates(
     templates: Sequence[Template], name: str
 ) -> Iterator[Extension]:
     for template in templates:
-        extension = _make(template)
+        extension: Any = _make(template)
         if name in _names(extension):
-            extension.name = name
+            if extension.name != name:
+                extension.name = name
             yield extension
 
 

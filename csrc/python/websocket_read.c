@@ -334,6 +334,16 @@ take_kept(WebsocketObject *ws)
     return frame;
 }
 
+/* By a Connection. */
+static bool
+close_is_sent(WebsocketObject *ws)
+{
+    pthread_mutex_lock(&ws->guard);
+    bool sent = ws->close_queued;
+    pthread_mutex_unlock(&ws->guard);
+    return sent;
+}
+
 /* Steals *frame, and puts what the extensions make of it in its place; NULL
  * where they need more. -1 with an exception. */
 static int
@@ -342,6 +352,11 @@ pass_extensions(WebsocketObject *ws, PyObject **frame)
     struct tws_chain_failure failure;
     PyObject *received = *frame;
     *frame = NULL;
+    if (!tws_opcode_is_control(((FrameObject *)received)->opcode)
+        && close_is_sent(ws)) {
+        Py_DECREF(received); /* it counts no more (RFC 6455 §5.5.1) */
+        return 0;
+    }
     if (tws_chain_recv(ws->chain, received, frame, &failure) >= 0) {
         return 0;
     }

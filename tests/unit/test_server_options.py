@@ -107,7 +107,7 @@ def test_defaults() -> None:
 def test_every_option_is_tested_and_documented() -> None:
     parameters = set(inspect.signature(_twspy.Server).parameters)
     others = {'sock', 'protocols', 'extensions', 'trusted_origins'}
-    others |= {'locations', 'auth'}
+    others |= {'locations', 'auth', 'compression'}
     assert parameters - others == set(DEFAULTS) == set(SIZES) | set(TIMES)
     lines = inspect.getdoc(twspy.Server)
     assert lines is not None

@@ -76,6 +76,7 @@ def test_signature() -> None:
         'close_timeout',
         'max_head_size',
         'max_header_lines',
+        'compression',
     ]
     assert list(parameters) == positional + keywords
     assert all(
