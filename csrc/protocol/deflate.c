@@ -27,8 +27,7 @@ struct tws_deflater {
 struct tws_inflater {
     z_stream zlib;
     unsigned window_bits;
-    int place;         /* data_type after the last step: zlib forgets it in
-                        * one that gets nowhere */
+    int place;         /* data_type after the last step that got anywhere */
     bool ended;        /* by a block that is marked as the last */
     uint8_t tail_left; /* of TAIL, while a message ends; else 0 */
     bool ending;
@@ -208,15 +207,14 @@ step(struct tws_inflater *inflater, struct tws_input *input, uint8_t *room,
     in -= zlib->avail_in;
     input->data += in;
     input->length -= in;
-    if (in > 0 || *got > 0) {
-        inflater->place = zlib->data_type;
-    }
     switch (result) {
     case Z_STREAM_END:
         inflater->ended = true;
         return TWS_OK;
     case Z_OK:
-    case Z_BUF_ERROR: /* no input, and nothing that is still to come */
+        inflater->place = zlib->data_type;
+        return TWS_OK;
+    case Z_BUF_ERROR: /* it got nowhere, and has forgotten the place */
         return TWS_OK;
     case Z_MEM_ERROR:
         return tws_error_nomem(err);
@@ -285,6 +283,10 @@ tws_inflater_end(struct tws_inflater *inflater, uint8_t *room, size_t size,
         return TWS_AGAIN;
     }
     inflater->ending = false;
+    if (inflater->ended) {
+        go_on_behind_last(inflater); /* what was left out was of it */
+        return TWS_OK;
+    }
     if ((inflater->place & AT_BLOCK_END) == 0
         || (inflater->place & UNUSED_BITS) != 0) {
         return tws_error_protocol(

@@ -59,6 +59,11 @@ static const struct corpus_message corpus[] = {
     /* a last block with nothing behind it, not even the one byte */
     {8, true, BYTES("\xf3\x48\xcd\xc9\xc9\x07\x00"), BYTES("Hello")},
     {8, false, BYTES("\xf2\x00\x11\x00\x00"), BYTES("Hello")},
+    /* an empty block that is the last, cut as any other */
+    {8, true, BYTES("\x01"), BYTES("")},
+    {8, false, BYTES("\xf2\x48\xcd\xc9\xc9\x07\x04"), BYTES("Hello")},
+    {8, false, BYTES("\xf2\x00\x11\x80\x00"), BYTES("Hello")},
+    {8, false, BYTES("\xf2\x00\x11\x00\x00"), BYTES("Hello")},
     /* level 6, refers back */
     {15, true,
      BYTES("\xaa\x56\xca\x2f\x50\xb2\x52\x2a\xc9\x4c\xce\x56\xd2\x51\xca\x4c"

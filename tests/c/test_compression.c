@@ -210,8 +210,10 @@ TEST(what_did_not_go_out_is_not_referred_to)
     tws_compression_forget_sent(f.compression); /* nothing yet */
     size_t first = length_of_message(&f);
     CHECK(length_of_message(&f) < first);
+    struct tws_deflater *deflater = f.compression->deflater;
     tws_compression_forget_sent(f.compression);
     tws_compression_forget_sent(f.compression);
+    CHECK(f.compression->deflater == deflater);
     CHECK_INT(length_of_message(&f), first);
     CHECK(length_of_message(&f) < first); /* to this one, that is */
     end(&f);

@@ -179,6 +179,11 @@ TEST(broken_data)
         /* behind a last block and the byte that is left of the next one
          * there is another byte */
         {"\xf3\x48\xcd\xc9\xc9\x07\x00\x00\x00", 9, "stored block lengths"},
+        /* the bytes that were left out make an end of block, and 2 bits of
+         * the next one */
+        {"\x04\xe0\x01\x92\x24\x49\x92\x24\x49\xbc\x15\x89\x45\xcd\x23\xab"
+         "\x67\xef\xff\x00\x00\x00\x70\x08",
+         24, "inside of a block"},
         {"\x05\xe0\xff", 3, ""}, /* codes of which there can't be so many */
     };
     for (size_t i = 0; i < TWS_ARRAY_SIZE(cases); i++) {
@@ -218,6 +223,41 @@ TEST(data_that_is_cut_off)
                   TWS_PROTOCOL);
         CHECK_INT(err.close_code, 1007);
         tws_buffer_release(&out);
+        tws_inflater_free(inflater);
+    }
+}
+
+/* What ended the message before is not the end of one without a byte. */
+TEST(nothing_is_no_message_behind_a_last_block)
+{
+    static const struct tws_span messages[] = {
+        BYTES("\xf3\x48\xcd\xc9\xc9\x07\x00"), BYTES("\x01")};
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(messages); i++) {
+        struct tws_inflater *inflater = tws_inflater_new(15);
+        struct tws_buffer out = TWS_BUFFER_EMPTY;
+        struct tws_error err;
+        CHECK_INT(inflate_message(inflater, messages[i], 8, 64, &out, &err),
+                  TWS_OK);
+        CHECK_INT(inflate_message(inflater, TWS_SPAN(""), 8, 64, &out, &err),
+                  TWS_PROTOCOL);
+        tws_buffer_release(&out);
+        tws_inflater_free(inflater);
+    }
+}
+
+/* The bytes that were left out may mean something else to one who sends
+ * nonsense: content of a block that is longer than the message. */
+TEST(an_end_that_makes_text)
+{
+    static const struct tws_span data = BYTES("\x00\x05\x00\xfa\xff\x48");
+    static const struct tws_span last = BYTES("\x01\x05\x00\xfa\xff\x48");
+    static const struct tws_span text = BYTES("H\x00\x00\xff\xff");
+    for (size_t size = 1; size <= 8; size++) {
+        struct tws_inflater *inflater = tws_inflater_new(15);
+        check_inflates(inflater, data, 8, size, text);
+        check_inflates(inflater, data, 1, size, text);
+        check_inflates(inflater, last, 8, size, text);
+        check_inflates(inflater, corpus[0].data, 8, size, corpus[0].text);
         tws_inflater_free(inflater);
     }
 }
@@ -624,10 +664,11 @@ TEST(nothing_is_freed_as_well)
 }
 
 RUN(T(what_others_have_compressed), T(a_reset_forgets_the_window),
-    T(broken_data), T(data_that_is_cut_off), T(no_room_is_no_error),
-    T(last_blocks_cost_no_memory), T(a_bomb_waits), T(round_trips),
-    T(all_settings_are_good), T(lengths_of_every_kind), T(a_message_in_parts),
-    T(a_reset_deflater_refers_to_nothing), T(rooms_of_every_size),
-    T(nothing_refers_back_beyond_the_smallest_window),
+    T(broken_data), T(data_that_is_cut_off),
+    T(nothing_is_no_message_behind_a_last_block), T(an_end_that_makes_text),
+    T(no_room_is_no_error), T(last_blocks_cost_no_memory), T(a_bomb_waits),
+    T(round_trips), T(all_settings_are_good), T(lengths_of_every_kind),
+    T(a_message_in_parts), T(a_reset_deflater_refers_to_nothing),
+    T(rooms_of_every_size), T(nothing_refers_back_beyond_the_smallest_window),
     T(no_memory_for_a_new_one), T(no_memory_while_deflating),
     T(no_memory_for_a_window), T(nothing_is_freed_as_well))

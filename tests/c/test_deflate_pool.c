@@ -156,6 +156,33 @@ TEST(it_is_of_the_settings_asked_for)
     tws_deflate_pool_release(pool);
 }
 
+/* What does not fit stays for others. */
+TEST(others_are_left_alone)
+{
+    struct tws_deflate_settings other = settings;
+    struct tws_deflate_pool *pool = new_pool();
+    struct tws_deflater *deflater =
+        tws_deflate_pool_take_deflater(pool, &settings);
+    struct tws_inflater *inflater = tws_deflate_pool_take_inflater(pool, 9);
+    other.level = 1;
+    tws_deflate_pool_give_deflater(pool, deflater);
+    tws_deflate_pool_give_inflater(pool, inflater);
+    struct tws_deflater *new_deflater =
+        tws_deflate_pool_take_deflater(pool, &other);
+    struct tws_inflater *new_inflater =
+        tws_deflate_pool_take_inflater(pool, 10);
+    CHECK(new_deflater != deflater);
+    CHECK(new_inflater != inflater);
+    CHECK_INT(tws_inflater_window_bits(new_inflater), 10);
+    CHECK(tws_deflate_pool_take_deflater(pool, &settings) == deflater);
+    CHECK(tws_deflate_pool_take_inflater(pool, 9) == inflater);
+    tws_deflater_free(new_deflater);
+    tws_inflater_free(new_inflater);
+    tws_deflate_pool_give_deflater(pool, deflater);
+    tws_deflate_pool_give_inflater(pool, inflater);
+    tws_deflate_pool_release(pool);
+}
+
 /* Not more than 8, and the last ones rather than the first. */
 TEST(few_are_kept)
 {
@@ -303,5 +330,6 @@ TEST(many_threads)
 }
 
 RUN(T(what_was_given_is_taken_again), T(it_comes_without_a_history),
-    T(it_is_of_the_settings_asked_for), T(few_are_kept),
-    T(the_last_reference_frees_it), T(no_memory), T(many_threads))
+    T(it_is_of_the_settings_asked_for), T(others_are_left_alone),
+    T(others_are_left_alone), T(few_are_kept), T(the_last_reference_frees_it),
+    T(no_memory), T(many_threads))
