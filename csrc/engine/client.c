@@ -75,9 +75,11 @@ tws_client_release(struct tws_client *client)
     free(client->collector);
     tws_buffer_release(&client->queue);
     if (client->stream != NULL) {
+        tws_deflater_free(client->stream->deflater);
         tws_buffer_release(&client->stream->behind);
         free(client->stream);
     }
+    tws_compression_free(client->compression);
     free(client->sent_reason);
     pthread_mutex_destroy(&client->lock);
     free(client);

@@ -47,6 +47,9 @@ struct tws_client {
     struct tws_transport transport;
     struct tws_server *server; /* borrowed; outlives its clients' service */
     void *user;                /* the owner's; see struct tws_handlers */
+    struct tws_compression *compression; /* owned; set before it is served,
+                                          * and stays; NULL: none was agreed.
+                                          * Its lock is taken before ours */
 
     /* Guarded by the server's lock while the client is in its table; later
      * the driver's. */
@@ -57,7 +60,7 @@ struct tws_client {
     struct tws_worker *worker;         /* that one, or NULL */
     _Atomic(uintptr_t) serving_thread; /* its pthread_t; 0: none */
     struct tws_frame_reader reader;
-    struct tws_assembler assembler;
+    struct tws_assembler assembler;        /* borrows `compression` */
     struct tws_frame_collector *collector; /* owned; where the program gets
                                             * frames; NULL: messages */
     struct tws_buffer unread; /* received but not parsed yet, while the send
@@ -134,14 +137,50 @@ void tws_client_release(struct tws_client *client);
 
 /* client_write.c: what goes out, from any thread. ----------------------- */
 
-/* TWS_EOF: the connection is closing or closed, nothing was queued. `payload`
- * is copied or written before the call returns. `fragment` is the most bytes
- * a frame may hold; 0: one frame. `receipt`: handlers->sent() is called with
- * it once the message has left, or handlers->unsent() if it never will; NULL:
- * neither; on failure it stays the caller's. */
+/* Whether a message is compressed, where compression was agreed. */
+enum tws_compress {
+    TWS_COMPRESS_AUTO, /* if it has the threshold's size, or is sent in pieces;
+                        * not where that makes it larger, if it can be helped
+                        */
+    TWS_COMPRESS_NEVER,
+    TWS_COMPRESS_ALWAYS,
+};
+
+/* A whole message, or a control frame. */
+struct tws_client_message {
+    struct tws_span payload; /* copied or written before the call returns */
+    size_t fragment; /* the most bytes a frame may hold; 0: one frame */
+    void *receipt;   /* handlers->sent() is called with it once the
+                      * message has left, or handlers->unsent() if it
+                      * never will; NULL: neither; on failure it stays
+                      * the caller's */
+    uint8_t opcode;
+    uint8_t compress; /* enum tws_compress */
+    bool at_once;     /* do not wait for another thread that compresses */
+};
+
+/* TWS_EOF: the connection is closing or closed, nothing was queued. TWS_AGAIN:
+ * it would have to wait, neither was it. */
+enum tws_status
+tws_client_send_message(struct tws_client *client,
+                        const struct tws_client_message *message,
+                        struct tws_error *err);
+/* In short; it may wait for another thread that compresses a message. */
 enum tws_status tws_client_send(struct tws_client *client, uint8_t opcode,
                                 struct tws_span payload, size_t fragment,
                                 void *receipt, struct tws_error *err);
+/* True where such a message is compressed, which takes its time. */
+static inline bool
+tws_client_compresses(const struct tws_client *client, uint8_t opcode,
+                      size_t length, enum tws_compress compress)
+{
+    if (TWS_LIKELY(client->compression == NULL)) {
+        return false;
+    }
+    return compress != TWS_COMPRESS_NEVER && !tws_opcode_is_control(opcode)
+           && (compress == TWS_COMPRESS_ALWAYS
+               || length >= client->compression->terms.threshold);
+}
 /* Where frames that are packed already stand to a message in pieces. */
 enum tws_standing {
     TWS_STANDS_ALONE,   /* a whole message: behind it */
@@ -165,22 +204,45 @@ void tws_client_flush(struct tws_client *client);
 /* Bytes accepted for sending that the kernel has not taken yet. */
 size_t tws_client_queued(struct tws_client *client);
 
+/* client_compress.c: any thread. ------------------------------------------ */
+
+/* Appends the frame of a message to `out`, compressed on the terms of `client`
+ * but without reference to what it was sent before: clients of the same
+ * terms.out.window_bits, or more, understand it as well. */
+enum tws_status tws_client_pack_shared(const struct tws_client *client,
+                                       uint8_t opcode, struct tws_span payload,
+                                       struct tws_buffer *out,
+                                       struct tws_error *err);
+/* Sends it; the rest is as of tws_client_send(). TWS_AGAIN: another thread
+ * compresses for this client, whose message would refer to what it can't any
+ * more: send the plain form. */
+enum tws_status tws_client_send_shared(struct tws_client *client,
+                                       struct tws_span frame, size_t payload,
+                                       void *receipt, struct tws_error *err);
+
+/* Nothing is sent any more; others may hold the client for long. The memory of
+ * what compressed goes back, unless another thread is about to find out. */
+void tws_client_end_compression(struct tws_client *client);
+
 /* client_stream.c: a message that is sent in pieces. Whole messages wait
  * behind it, control frames pass (RFC 6455 §5.4). Any thread. ------------ */
 
-/* Frames that wait for the end of it. */
 struct tws_client_stream {
-    const void *owner; /* who sends it */
-    struct tws_buffer behind;
+    const void *owner;             /* who sends it */
+    struct tws_buffer behind;      /* frames that wait for the end of it */
+    struct tws_deflater *deflater; /* owned, for its fragments, which know of
+                                    * no other message; NULL: it is plain */
 };
 
 /* TWS_AGAIN: another one has not ended; see TWS_AWAIT_STREAM. TWS_EOF: the
- * connection is closing or closed. */
+ * connection is closing or closed. It may wait for another thread that
+ * compresses a message. */
 enum tws_status tws_client_begin_stream(struct tws_client *client,
                                         const void *owner,
+                                        enum tws_compress compress,
                                         struct tws_error *err);
 /* One fragment, made of parts that lie apart; `fin`: the last. The status is
- * as of tws_client_send(). */
+ * as of tws_client_send(). By one thread at a time. */
 enum tws_status tws_client_send_fragment(struct tws_client *client,
                                          uint8_t opcode, bool fin,
                                          const struct tws_span parts[2],

@@ -16,7 +16,23 @@ void tws_client_update_interest_lock_held(struct tws_client *client);
 /* Of tws_client_await(). */
 void tws_client_wake_waiters_lock_held(struct tws_client *client);
 
+/* What is to be sent: one message, or frames that are packed already. */
+struct tws_outgoing {
+    struct tws_span bytes;
+    bool packed;       /* they are frames, else a payload */
+    bool waits;        /* where a message is being sent in pieces */
+    uint8_t opcode;    /* of a payload */
+    uint8_t rsv;       /* and its first frame's reserved bits */
+    size_t fragment;   /* bytes in a frame; 0: one frame */
+    unsigned messages; /* to be counted */
+    size_t payload;    /* as the program knows it */
+};
+
 /* client_write.c */
+/* As tws_client_send(). */
+enum tws_status tws_client_send_outgoing(struct tws_client *client,
+                                         const struct tws_outgoing *outgoing,
+                                         void *receipt, struct tws_error *err);
 void tws_client_flush_lock_held(struct tws_client *client);
 /* Sends parts that make up whole frames. */
 enum tws_status tws_client_send_parts_lock_held(struct tws_client *client,
@@ -35,16 +51,17 @@ enum tws_status tws_client_send_close_lock_held(struct tws_client *client,
                                                 struct tws_span reason,
                                                 struct tws_error *err);
 
+/* client_compress.c: of tws_client_send_message(). */
+enum tws_status
+tws_client_send_compressed(struct tws_client *client,
+                           const struct tws_client_message *message,
+                           struct tws_error *err);
+
 /* client_stream.c: keeps a whole message, whose frames are packed or which is
- * cut into frames of `fragment` bytes (0: one) as tws_client_send() does. */
-enum tws_status tws_client_keep_packed_lock_held(struct tws_client *client,
-                                                 struct tws_span frames,
-                                                 struct tws_error *err);
-enum tws_status tws_client_keep_message_lock_held(struct tws_client *client,
-                                                  uint8_t opcode,
-                                                  struct tws_span payload,
-                                                  size_t fragment,
-                                                  struct tws_error *err);
+ * cut into frames as tws_client_send() does. */
+enum tws_status tws_client_keep_lock_held(struct tws_client *client,
+                                          const struct tws_outgoing *outgoing,
+                                          struct tws_error *err);
 /* The end of what is kept now, until it is sent and tws_receipt.end known. */
 uint64_t tws_client_kept_end_lock_held(const struct tws_client *client);
 

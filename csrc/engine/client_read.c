@@ -5,7 +5,13 @@
 
 #include <stdio.h>
 
-enum { READS_A_TURN = 16 }; /* then the other clients have their turn */
+enum {
+    READS_A_TURN = 16, /* then the other clients have their turn */
+
+    /* What nobody wants is inflated all the same, and may be a thousand times
+     * what is read: 4 MiB are enough for a turn. */
+    READ_SKIPPING = 4 * 1024,
+};
 
 /* The connection is over for the program. What worker->ending does not say
  * yet is what the client's own fields tell. */
@@ -140,6 +146,11 @@ read_more(struct tws_worker *worker, struct tws_client *client, bool *more,
     if (!direct) {
         room = worker->scratch;
         size = TWS_SCRATCH_SIZE;
+        if (TWS_UNLIKELY(client->assembler.skipping)
+            && client->assembler.compressed) {
+            size = READ_SKIPPING;
+            worker->reads = READS_A_TURN;
+        }
     }
     enum tws_status status = tws_server_read(
         client->server, &client->transport, room, size, &got, err);
@@ -263,22 +274,40 @@ tws_client_note_message(struct tws_client *client, unsigned messages,
     return true;
 }
 
+/* Without the exclusion where it takes longer than that costs. */
+static enum tws_status
+receive(struct tws_client *client, struct tws_input *input,
+        struct tws_event *event, struct tws_error *err)
+{
+    struct tws_frame_reader *reader = &client->reader;
+    struct tws_assembler *assembler = &client->assembler;
+    const struct tws_message_limits *limits =
+        &tws_server_options(client->server)->message;
+    if (TWS_LIKELY(client->collector == NULL && client->compression == NULL)) {
+        return tws_receive(reader, assembler, limits, input, event, err);
+    }
+    if (client->collector != NULL) {
+        return tws_frame_collector_receive(
+            reader, client->collector, assembler, limits, input, event, err);
+    }
+    if (!tws_receive_is_heavy(reader, assembler, input)) {
+        return tws_receive(reader, assembler, limits, input, event, err);
+    }
+    void *token = tws_server_leave(client->server);
+    enum tws_status status =
+        tws_receive(reader, assembler, limits, input, event, err);
+    tws_server_enter(client->server, token);
+    return status;
+}
+
 enum tws_status
 tws_client_next(struct tws_worker *worker, struct tws_client *client,
                 struct tws_event *event)
 {
-    const struct tws_message_limits *limits =
-        &tws_server_options(client->server)->message;
     struct tws_error err;
     while (!worker->over) {
         bool more = true;
-        enum tws_status status =
-            TWS_LIKELY(client->collector == NULL)
-                ? tws_receive(&client->reader, &client->assembler, limits,
-                              &worker->cursor, event, &err)
-                : tws_frame_collector_receive(
-                    &client->reader, client->collector, &client->assembler,
-                    limits, &worker->cursor, event, &err);
+        enum tws_status status = receive(client, &worker->cursor, event, &err);
         if (status == TWS_AGAIN) {
             status = read_more(worker, client, &more, event, &err);
         }

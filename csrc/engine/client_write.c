@@ -215,51 +215,49 @@ tws_client_send_parts_lock_held(struct tws_client *client, struct iovec *parts,
 }
 
 static enum tws_status
-send_frame_lock_held(struct tws_client *client, uint8_t opcode, bool fin,
-                     struct tws_span payload, struct tws_error *err)
+send_frame_lock_held(struct tws_client *client,
+                     const struct tws_frame_header *fields, const char *data,
+                     struct tws_error *err)
 {
     uint8_t header[TWS_FRAME_HEADER_MAX];
-    struct tws_frame_header fields = {
-        .opcode = opcode,
-        .fin = fin,
-        .length = payload.length,
-    };
     struct iovec parts[2] = {
         {.iov_base = header,
-         .iov_len = tws_frame_header_encode(&fields, header)},
-        {.iov_base = (void *)(uintptr_t)payload.data,
-         .iov_len = payload.length},
+         .iov_len = tws_frame_header_encode(fields, header)},
+        {.iov_base = (void *)(uintptr_t)data,
+         .iov_len = (size_t)fields->length},
     };
     return tws_client_send_parts_lock_held(client, parts, 2, err);
 }
 
 static enum tws_status
-send_message_lock_held(struct tws_client *client, uint8_t opcode,
-                       struct tws_span payload, size_t fragment,
+send_payload_lock_held(struct tws_client *client,
+                       const struct tws_outgoing *outgoing,
                        struct tws_error *err)
 {
     enum tws_status status;
-    bool last;
-    if (fragment == 0 || fragment > payload.length) {
-        fragment = payload.length;
+    const char *data = outgoing->bytes.data;
+    size_t left = outgoing->bytes.length;
+    size_t fragment = outgoing->fragment;
+    struct tws_frame_header header = {.opcode = outgoing->opcode,
+                                      .rsv = outgoing->rsv};
+    if (fragment == 0 || fragment > left) {
+        fragment = left;
     }
     do {
-        struct tws_span part = {.data = payload.data, .length = fragment};
-        last = fragment == payload.length;
-        status = send_frame_lock_held(client, opcode, last, part, err);
-        if (status != TWS_OK && opcode == TWS_OPCODE_CONTINUATION) {
+        header.length = left < fragment ? left : fragment;
+        header.fin = header.length == left;
+        status = send_frame_lock_held(client, &header, data, err);
+        if (status != TWS_OK && header.opcode == TWS_OPCODE_CONTINUATION) {
             /* Half a message is out: no other may follow it. */
             (void)no_memory_lock_held(client, err);
         }
-        if (!last) {
-            payload.data += fragment;
+        if (!header.fin) {
+            data += header.length;
         }
-        payload.length -= fragment;
-        if (fragment > payload.length) {
-            fragment = payload.length;
-        }
-        opcode = TWS_OPCODE_CONTINUATION;
-    } while (status == TWS_OK && !last);
+        left -= (size_t)header.length;
+        header.opcode = TWS_OPCODE_CONTINUATION;
+        header.rsv = 0;
+    } while (status == TWS_OK && !header.fin);
     return status;
 }
 
@@ -289,20 +287,10 @@ tws_client_count_sent_lock_held(struct tws_client *client, unsigned messages,
     }
 }
 
-/* What is to be sent: one message, or frames that are packed already. */
-struct outgoing {
-    struct tws_span bytes;
-    bool packed;       /* they are frames, else a payload */
-    bool waits;        /* where a message is being sent in pieces */
-    uint8_t opcode;    /* of a payload */
-    size_t fragment;   /* bytes in a frame; 0: one frame */
-    unsigned messages; /* to be counted */
-    size_t payload;
-};
-
 static enum tws_status
 send_outgoing_lock_held(struct tws_client *client,
-                        const struct outgoing *outgoing, struct tws_error *err)
+                        const struct tws_outgoing *outgoing,
+                        struct tws_error *err)
 {
     enum tws_status status;
     if (outgoing->packed) {
@@ -313,9 +301,7 @@ send_outgoing_lock_held(struct tws_client *client,
         status = tws_client_send_parts_lock_held(client, &part, 1, err);
     }
     else {
-        status =
-            send_message_lock_held(client, outgoing->opcode, outgoing->bytes,
-                                   outgoing->fragment, err);
+        status = send_payload_lock_held(client, outgoing, err);
     }
     if (status == TWS_OK && outgoing->messages > 0) {
         tws_client_count_sent_lock_held(client, outgoing->messages,
@@ -327,15 +313,11 @@ send_outgoing_lock_held(struct tws_client *client,
 /* Behind the message that is being sent in pieces. */
 static enum tws_status
 keep_outgoing_lock_held(struct tws_client *client,
-                        const struct outgoing *outgoing, struct tws_error *err)
+                        const struct tws_outgoing *outgoing,
+                        struct tws_error *err)
 {
     size_t mark = tws_server_options(client->server)->high_water;
-    enum tws_status status =
-        outgoing->packed
-            ? tws_client_keep_packed_lock_held(client, outgoing->bytes, err)
-            : tws_client_keep_message_lock_held(client, outgoing->opcode,
-                                                outgoing->bytes,
-                                                outgoing->fragment, err);
+    enum tws_status status = tws_client_keep_lock_held(client, outgoing, err);
     atomic_store_explicit(&client->crowded,
                           tws_buffer_length(&client->stream->behind) > mark,
                           memory_order_relaxed);
@@ -346,9 +328,10 @@ keep_outgoing_lock_held(struct tws_client *client,
     return status;
 }
 
-static enum tws_status
-send_outgoing(struct tws_client *client, const struct outgoing *outgoing,
-              void *user, struct tws_error *err)
+enum tws_status
+tws_client_send_outgoing(struct tws_client *client,
+                         const struct tws_outgoing *outgoing, void *user,
+                         struct tws_error *err)
 {
     struct tws_receipt *receipt = NULL;
     enum tws_status status = TWS_EOF;
@@ -379,19 +362,38 @@ send_outgoing(struct tws_client *client, const struct outgoing *outgoing,
 }
 
 enum tws_status
+tws_client_send_message(struct tws_client *client,
+                        const struct tws_client_message *message,
+                        struct tws_error *err)
+{
+    uint8_t opcode = message->opcode;
+    if (tws_client_compresses(client, opcode, message->payload.length,
+                              (enum tws_compress)message->compress)) {
+        return tws_client_send_compressed(client, message, err);
+    }
+    struct tws_outgoing outgoing = {
+        .bytes = message->payload,
+        .waits = !tws_opcode_is_control(opcode),
+        .opcode = opcode,
+        .fragment = message->fragment,
+        .messages = tws_opcode_is_control(opcode) ? 0 : 1,
+        .payload = message->payload.length,
+    };
+    return tws_client_send_outgoing(client, &outgoing, message->receipt, err);
+}
+
+enum tws_status
 tws_client_send(struct tws_client *client, uint8_t opcode,
                 struct tws_span payload, size_t fragment, void *receipt,
                 struct tws_error *err)
 {
-    struct outgoing outgoing = {
-        .bytes = payload,
-        .waits = !tws_opcode_is_control(opcode),
-        .opcode = opcode,
+    struct tws_client_message message = {
+        .payload = payload,
         .fragment = fragment,
-        .messages = tws_opcode_is_control(opcode) ? 0 : 1,
-        .payload = payload.length,
+        .receipt = receipt,
+        .opcode = opcode,
     };
-    return send_outgoing(client, &outgoing, receipt, err);
+    return tws_client_send_message(client, &message, err);
 }
 
 enum tws_status
@@ -399,14 +401,14 @@ tws_client_send_packed(struct tws_client *client, struct tws_span frames,
                        enum tws_standing standing, unsigned messages,
                        size_t payload, void *receipt, struct tws_error *err)
 {
-    struct outgoing outgoing = {
+    struct tws_outgoing outgoing = {
         .bytes = frames,
         .packed = true,
         .waits = standing == TWS_STANDS_ALONE,
         .messages = messages,
         .payload = payload,
     };
-    return send_outgoing(client, &outgoing, receipt, err);
+    return tws_client_send_outgoing(client, &outgoing, receipt, err);
 }
 
 enum tws_status

@@ -492,14 +492,25 @@ enum tws_status
 tws_server_read(struct tws_server *server, struct tws_transport *transport,
                 uint8_t *room, size_t size, size_t *got, struct tws_error *err)
 {
-    struct tws_handlers *handlers = &server->handlers;
     if (TWS_LIKELY(transport->tls == NULL) || size < LARGE_READ) {
         return tws_read(transport, room, size, got, err);
     }
-    void *token = handlers->leave(handlers->context);
+    void *token = tws_server_leave(server);
     enum tws_status status = tws_read(transport, room, size, got, err);
-    handlers->enter(handlers->context, token);
+    tws_server_enter(server, token);
     return status;
+}
+
+void *
+tws_server_leave(struct tws_server *server)
+{
+    return server->handlers.leave(server->handlers.context);
+}
+
+void
+tws_server_enter(struct tws_server *server, void *token)
+{
+    server->handlers.enter(server->handlers.context, token);
 }
 
 enum tws_status

@@ -198,6 +198,10 @@ enum tws_status tws_server_read(struct tws_server *server,
                                 struct tws_transport *transport, uint8_t *room,
                                 size_t size, size_t *got,
                                 struct tws_error *err);
+/* In the driver or in a client's handler: around work that needs the exclusion
+ * as little. */
+void *tws_server_leave(struct tws_server *server);
+void tws_server_enter(struct tws_server *server, void *token);
 const struct tws_server_options *
 tws_server_options(const struct tws_server *server);
 

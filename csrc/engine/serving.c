@@ -97,6 +97,7 @@ bury(struct tws_server *server, struct tws_client *client)
         close(fd);
     }
     tws_client_forget_received(client);
+    tws_client_end_compression(client);
     drop_receipts(server, client);
     client->next = server->dead;
     server->dead = client;

@@ -97,6 +97,15 @@ tws_compression_forget_sent(struct tws_compression *compression)
     }
 }
 
+void
+tws_compression_stop_deflating(struct tws_compression *compression)
+{
+    compression->stale = true;
+    if (compression->deflater != NULL) {
+        give_deflater_back(compression);
+    }
+}
+
 /* Receiving -------------------------------------------------------------- */
 
 static enum tws_status

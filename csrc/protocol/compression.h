@@ -70,6 +70,9 @@ enum tws_status tws_compression_deflate(struct tws_compression *compression,
  * compressed elsewhere: the next message must not refer to what was before.
  * With the lock. */
 void tws_compression_forget_sent(struct tws_compression *compression);
+/* Nothing will be compressed any more: gives back the context's memory. With
+ * the lock. */
+void tws_compression_stop_deflating(struct tws_compression *compression);
 
 /* As tws_inflater_read() and tws_inflater_end(), for who receives. */
 enum tws_status tws_compression_inflate(struct tws_compression *compression,

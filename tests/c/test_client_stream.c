@@ -13,7 +13,7 @@ static enum tws_status
 begin_stream(struct tws_client *client, const void *who)
 {
     struct tws_error err;
-    return tws_client_begin_stream(client, who, &err);
+    return tws_client_begin_stream(client, who, TWS_COMPRESS_AUTO, &err);
 }
 
 static enum tws_status
