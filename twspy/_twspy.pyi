@@ -308,6 +308,7 @@ class Connection:
         text: Literal[False] = False,
         *,
         fragment_size: SupportsIndex = 65536,
+        compress: bool | None = None,
         timeout: float | None = None,
     ) -> SendStream[ReadableBuffer]: ...
     @overload
@@ -316,6 +317,7 @@ class Connection:
         text: Literal[True],
         *,
         fragment_size: SupportsIndex = 65536,
+        compress: bool | None = None,
         timeout: float | None = None,
     ) -> SendStream[str]: ...
     @overload
@@ -324,6 +326,7 @@ class Connection:
         text: bool,
         *,
         fragment_size: SupportsIndex = 65536,
+        compress: bool | None = None,
         timeout: float | None = None,
     ) -> SendStream[Any]: ...
     def send_ping(self, payload: str | ReadableBuffer = b'') -> None: ...

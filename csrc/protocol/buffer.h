@@ -30,6 +30,16 @@ tws_buffer_data(const struct tws_buffer *buffer)
     return buffer->memory == NULL ? NULL : buffer->memory + buffer->start;
 }
 
+/* All of it, borrowed as above. */
+static inline struct tws_span
+tws_buffer_span(const struct tws_buffer *buffer)
+{
+    return (struct tws_span){
+        .data = (const char *)tws_buffer_data(buffer),
+        .length = tws_buffer_length(buffer),
+    };
+}
+
 /* Makes room for `extra` more bytes behind the last one and hands out where
  * they go (borrowed until the next call). May move what is there to the
  * front; grows by doubling. TWS_NOMEM leaves the buffer as it was. */

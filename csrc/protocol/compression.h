@@ -19,11 +19,13 @@ struct tws_compression_terms {
                        */
 };
 
-/* What the program says of a message. */
+/* Whether a message is compressed, where compression was agreed. */
 enum tws_compress {
-    TWS_COMPRESS_BY_SIZE, /* from the threshold on */
-    TWS_COMPRESS_ALWAYS,
+    TWS_COMPRESS_AUTO, /* if it has the threshold's size, or is sent in pieces;
+                        * not where that makes it larger, if it can be helped
+                        */
     TWS_COMPRESS_NEVER,
+    TWS_COMPRESS_ALWAYS,
 };
 
 struct tws_compression {
@@ -49,7 +51,7 @@ tws_compression_wants(const struct tws_compression *compression, size_t length,
                       enum tws_compress compress)
 {
     return compress == TWS_COMPRESS_ALWAYS
-           || (compress == TWS_COMPRESS_BY_SIZE
+           || (compress == TWS_COMPRESS_AUTO
                && length >= compression->terms.threshold);
 }
 

@@ -5,6 +5,7 @@
 #include "python/errors.h"
 #include "python/extension_chain.h"
 #include "python/message_type.h"
+#include "python/websocket_parts.h"
 #include "loop/timers.h"
 
 #include <limits.h>
@@ -38,6 +39,7 @@ tws_blocking_init(ConnectionObject *conn, WebsocketObject *ws)
         pthread_mutex_destroy(&blocking->lock);
         goto fail;
     }
+    blocking->assembler.compression = ws->compression;
     conn->blocking = blocking;
     conn->sock = Py_NewRef((PyObject *)ws);
     return 0;
@@ -121,7 +123,9 @@ send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment,
                const struct tws_deadline *deadline)
 {
     WebsocketObject *ws = websocket_of(conn);
-    bool whole = ws->chain != NULL && tws_chain_joins(ws->chain);
+    bool whole = ws->chain != NULL ? tws_chain_joins(ws->chain)
+                                   : ws->compression != NULL
+                                         && !ws->compression->terms.per_frame;
     PyObject *frames = tws_connection_frames(message, whole ? 0 : fragment);
     if (frames == NULL) {
         return -1;
@@ -131,60 +135,6 @@ send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment,
         whole ? fragment : 0, sending, deadline);
     Py_DECREF(frames);
     return result;
-}
-
-/* Appends one frame to `out`, masked where `key` is not NULL. */
-static int
-append_frame(struct tws_buffer *out, uint8_t opcode, bool fin,
-             struct tws_span payload, const uint8_t *key)
-{
-    uint8_t *room;
-    struct tws_frame_header header = {
-        .opcode = opcode,
-        .fin = fin,
-        .length = payload.length,
-        .masked = key != NULL,
-    };
-    if (tws_buffer_reserve(out, TWS_FRAME_HEADER_MAX + payload.length, &room)
-        != TWS_OK) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (key != NULL) {
-        memcpy(header.key, key, sizeof(header.key));
-    }
-    size_t length = tws_frame_header_encode(&header, room);
-    struct tws_piece piece = {
-        .header = &header,
-        .data = (uint8_t *)(uintptr_t)payload.data,
-        .length = payload.length,
-    };
-    tws_piece_copy(&piece, room + length);
-    tws_buffer_commit(out, length + payload.length);
-    return 0;
-}
-
-/* All frames of a message, one behind the other. */
-static int
-pack_message(WebsocketObject *ws, uint8_t opcode, struct tws_span payload,
-             size_t fragment, struct tws_buffer *out)
-{
-    bool last;
-    do {
-        uint8_t storage[4];
-        const uint8_t *key;
-        size_t length = payload.length < fragment ? payload.length : fragment;
-        struct tws_span part = {.data = payload.data, .length = length};
-        last = length == payload.length;
-        if (tws_websocket_draw_key(ws, storage, &key) < 0
-            || append_frame(out, opcode, last, part, key) < 0) {
-            return -1;
-        }
-        payload.data += length;
-        payload.length -= length;
-        opcode = TWS_OPCODE_CONTINUATION;
-    } while (!last);
-    return 0;
 }
 
 /* A message was not sent. */
@@ -200,12 +150,12 @@ forget_ping(ConnectionObject *conn, PyObject *message)
 
 static int
 send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
-             const struct tws_deadline *deadline)
+             enum tws_compress compress, const struct tws_deadline *deadline)
 {
     WebsocketObject *ws = websocket_of(conn);
     uint8_t opcode;
     struct tws_span payload;
-    struct tws_sending whole = {.stream = NULL};
+    struct tws_sending whole = {.compress = compress};
     struct tws_sending *sending = &whole;
     if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
         return -1;
@@ -227,10 +177,16 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
     if (ws->send_hooks != NULL || ws->chain != NULL) {
         return send_as_frames(conn, message, fragment, sending, deadline);
     }
-    if (fragment == 0) {
-        fragment = SIZE_MAX;
+    struct tws_cut cut = {
+        .payload = payload,
+        .size = fragment == 0 ? SIZE_MAX : fragment,
+        .first_byte = TWS_FIN | opcode,
+    };
+    if (ws->compression != NULL && sending != NULL
+        && tws_compression_wants(ws->compression, payload.length, compress)) {
+        return tws_websocket_send_deflated(ws, cut, sending, deadline);
     }
-    if (ws->role == TWS_SERVER && fragment >= payload.length
+    if (ws->role == TWS_SERVER && cut.size >= payload.length
         && payload.length > COPY_MAX) {
         uint8_t header[TWS_FRAME_HEADER_MAX];
         struct tws_frame_header fields = {
@@ -244,7 +200,7 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
         return tws_websocket_write(ws, parts, 2, sending, deadline);
     }
     struct tws_buffer out = TWS_BUFFER_EMPTY;
-    int result = pack_message(ws, opcode, payload, fragment, &out);
+    int result = tws_websocket_pack_cut(ws, cut, &out);
     if (result == 0) {
         struct iovec part = {.iov_base = tws_buffer_data(&out),
                              .iov_len = tws_buffer_length(&out)};
@@ -256,12 +212,13 @@ send_message(ConnectionObject *conn, PyObject *message, size_t fragment,
 
 int
 tws_blocking_send(ConnectionObject *conn, PyObject *message, size_t fragment,
+                  enum tws_compress compress,
                   const struct tws_deadline *deadline)
 {
     if (!tws_blocking_may_send(conn)) {
         return -1;
     }
-    int result = send_message(conn, message, fragment, deadline);
+    int result = send_message(conn, message, fragment, compress, deadline);
     tws_ahead_note_sent(conn);
     if (result < 0) {
         forget_ping(conn, message);
@@ -298,6 +255,52 @@ send_fragment_frame(ConnectionObject *conn,
                                            sending, deadline);
     Py_DECREF(frame);
     return result;
+}
+
+/* Whether it is compressed here: one of a message that is, or of one that is
+ * sent by frames each of which is. What hooks see is compressed behind them,
+ * if it is the whole message. */
+static bool
+deflates_fragment(const WebsocketObject *ws, struct tws_fragment *fragment)
+{
+    const struct tws_compression *compression = ws->compression;
+    size_t length = fragment->parts[0].length + fragment->parts[1].length;
+    if (compression == NULL) {
+        return false;
+    }
+    if (compression->terms.per_frame) {
+        return ws->send_hooks == NULL
+               && tws_compression_wants(compression, length,
+                                        fragment->compress);
+    }
+    if (fragment->opcode != TWS_OPCODE_CONTINUATION) {
+        /* Of a message that is larger than this, nobody knows how large. */
+        fragment->deflated =
+            ws->send_hooks == NULL
+            && tws_compression_wants(compression,
+                                     fragment->fin ? length : SIZE_MAX,
+                                     fragment->compress);
+    }
+    return fragment->deflated;
+}
+
+static int
+write_deflated_fragment(WebsocketObject *ws,
+                        const struct tws_fragment *fragment,
+                        struct tws_sending *sending,
+                        const struct tws_deadline *deadline)
+{
+    uint8_t first_byte = fragment->opcode;
+    if (fragment->fin) {
+        first_byte |= TWS_FIN;
+    }
+    /* RFC 7692 §6.1: on the first frame of the message. */
+    if (ws->compression->terms.per_frame
+        || fragment->opcode != TWS_OPCODE_CONTINUATION) {
+        first_byte |= TWS_RSV1;
+    }
+    return tws_websocket_send_piece_deflated(ws, first_byte, fragment->parts,
+                                             sending, deadline);
 }
 
 /* From a server's end: as it is. */
@@ -370,13 +373,17 @@ tws_blocking_send_fragment(ConnectionObject *conn,
                            const struct tws_deadline *deadline)
 {
     WebsocketObject *ws = websocket_of(conn);
-    struct tws_sending sending = {.stream = fragment->stream};
+    struct tws_sending sending = {.stream = fragment->stream,
+                                  .compress = fragment->compress};
     int result;
     fragment->taken = false;
     if (!tws_blocking_may_send(conn)) {
         return -1;
     }
-    if (ws->send_hooks != NULL || ws->chain != NULL) {
+    if (deflates_fragment(ws, fragment)) {
+        result = write_deflated_fragment(ws, fragment, &sending, deadline);
+    }
+    else if (ws->send_hooks != NULL || ws->chain != NULL) {
         result = send_fragment_frame(conn, fragment, &sending, deadline);
     }
     else if (ws->role == TWS_SERVER) {

@@ -76,10 +76,11 @@ PyDoc_STRVAR(
     "message.\n"
     "fragment_size: send in frames of at most so many bytes (RFC 6455 "
     "section\n"
-    "5.4); None for one frame. compress: None or False; True is a ValueError, "
-    "as\n"
-    "no extension that compresses is in use. timeout: seconds to wait for "
-    "room\n"
+    "5.4); None for one frame. compress: where an extension that compresses "
+    "was\n"
+    "agreed on (see DeflateMessage): None leaves it to that, True compresses "
+    "also\n"
+    "below its threshold, False does not. timeout: seconds to wait for room\n"
     "in the send buffer, None for the websocket's own, and for a client of a\n"
     "Server the server's send_timeout, after which that client is dropped.\n"
     "\n"
@@ -117,22 +118,21 @@ read_fragment_size(PyObject *object, size_t *fragment)
     return 0;
 }
 
-static int
-refuse_compress(PyObject *compress)
+int
+tws_connection_compress(PyObject *given, enum tws_compress *compress)
 {
-    int wanted = compress == NULL ? 0 : PyObject_IsTrue(compress);
-    if (wanted > 0) {
-        PyErr_SetString(PyExc_ValueError,
-                        "compress is true, but no extension that compresses "
-                        "is in use on this connection");
-        return -1;
+    *compress = TWS_COMPRESS_AUTO;
+    if (given == NULL || given == Py_None) {
+        return 0;
     }
-    return wanted;
+    int wanted = PyObject_IsTrue(given);
+    *compress = wanted > 0 ? TWS_COMPRESS_ALWAYS : TWS_COMPRESS_NEVER;
+    return wanted < 0 ? -1 : 0;
 }
 
 static PyObject *
 send_with(ConnectionObject *conn, PyObject *given, PyObject *fragment_size,
-          PyObject *timeout)
+          enum tws_compress compress, PyObject *timeout)
 {
     size_t fragment;
     struct tws_deadline deadline = {.at = UINT64_MAX};
@@ -149,10 +149,11 @@ send_with(ConnectionObject *conn, PyObject *given, PyObject *fragment_size,
     if (message == NULL) {
         return NULL;
     }
-    int result = conn->client != NULL
-                     ? tws_served_send_message(conn, message, fragment,
-                                               limited ? &deadline : NULL)
-                     : tws_blocking_send(conn, message, fragment, &deadline);
+    int result =
+        conn->client != NULL
+            ? tws_served_send_message(conn, message, fragment, compress,
+                                      limited ? &deadline : NULL)
+            : tws_blocking_send(conn, message, fragment, compress, &deadline);
     Py_DECREF(message);
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -162,17 +163,18 @@ connection_send(PyObject *self, PyObject *const *args, Py_ssize_t count,
                 PyObject *kwnames)
 {
     if (TWS_LIKELY(count == 1 && kwnames == NULL)) {
-        return send_with(cast(self), args[0], NULL, NULL);
+        return send_with(cast(self), args[0], NULL, TWS_COMPRESS_AUTO, NULL);
     }
     static const char *const names[] = {"message", "fragment_size", "compress",
                                         "timeout", NULL};
     PyObject *values[4] = {NULL, NULL, NULL, NULL};
+    enum tws_compress compress;
     if (tws_parse_fastcall("send", args, count, kwnames, names, 1, 2, values)
             < 0
-        || refuse_compress(values[2]) < 0) {
+        || tws_connection_compress(values[2], &compress) < 0) {
         return NULL;
     }
-    return send_with(cast(self), values[0], values[1], values[3]);
+    return send_with(cast(self), values[0], values[1], compress, values[3]);
 }
 
 PyDoc_STRVAR(

@@ -110,17 +110,36 @@ tws_blocking_fail(ConnectionObject *conn, const struct tws_error *err)
 }
 
 /* Where a message may be without end and gives nothing for the program, as
- * its rest is skipped or its fragments are empty: now and then other threads,
- * signals and the deadline get their turn. */
+ * its rest is skipped, its fragments are empty or inflate to nothing: now and
+ * then other threads, signals and the deadline get their turn. */
 static int
 let_others_in(const struct tws_assembler *assembler, unsigned *rounds,
               const struct tws_deadline *deadline)
 {
-    if (!assembler->chunked && !assembler->skipping) {
+    if (!assembler->chunked && !assembler->skipping
+        && !assembler->compressed) {
         return 0;
     }
     (*rounds)++;
     return *rounds % ROUNDS_ALONE == 0 ? tws_pause(deadline, "recv()") : 0;
+}
+
+/* Inflating takes time that others can use. */
+static enum tws_status
+receive_at_hand(WebsocketObject *ws, struct tws_assembler *assembler,
+                struct tws_input *input, struct tws_event *event,
+                struct tws_error *err)
+{
+    const struct tws_message_limits *limits = &ws->options->message;
+    enum tws_status status;
+    if (TWS_LIKELY(assembler->compression == NULL)
+        || !tws_receive_is_heavy(&ws->reader, assembler, input)) {
+        return tws_receive(&ws->reader, assembler, limits, input, event, err);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    status = tws_receive(&ws->reader, assembler, limits, input, event, err);
+    Py_END_ALLOW_THREADS
+    return status;
 }
 
 /* Reads until there is an event; returns as take_event(). */
@@ -142,7 +161,7 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
         struct tws_input input = {.data = tws_buffer_data(&ws->in),
                                   .length = before};
         enum tws_status status =
-            tws_receive(&ws->reader, assembler, limits, &input, &event, &err);
+            receive_at_hand(ws, assembler, &input, &event, &err);
         if (status == TWS_AGAIN) {
             tws_buffer_consume(&ws->in, before - input.length);
             if (let_others_in(assembler, &rounds, deadline) < 0) {
@@ -179,9 +198,10 @@ bool
 tws_blocking_reads_pieces(ConnectionObject *conn)
 {
     const WebsocketObject *ws = websocket_of(conn);
-    return conn->blocking->amid_frame
+    /* So is a compressed message: its end is of no use without the rest. */
+    return conn->blocking->amid_frame || conn->blocking->assembler.compressed
            || (ws->recv_hooks == NULL && ws->kept == NULL && ws->chain == NULL
-               && !ws->reader.in_payload);
+               && !ws->reader.in_payload && !ws->amid_compressed);
 }
 
 /* The same, as the websocket's own recv(), whose hooks and extensions see

@@ -15,13 +15,15 @@ typedef struct {
     ConnectionObject *conn; /* strong */
     PyObject *timeout;      /* strong; seconds, or None */
     size_t fragment_size;
+    enum tws_compress compress;
     struct tws_buffer gathered; /* written, not sent; as a rule less than a
                                  * fragment */
     struct tws_buffer packed;   /* of a client: the frame, masked */
     uint8_t phase;
     bool text;
-    bool begun; /* the first frame is out */
-    bool busy;  /* a call is under way */
+    bool begun;    /* the first frame is out */
+    bool deflated; /* the message is compressed, as that says */
+    bool busy;     /* a call is under way */
 } SendStreamObject;
 
 static inline SendStreamObject *
@@ -108,7 +110,9 @@ send_fragment(SendStreamObject *stream, size_t gathered, struct tws_span more,
         .opcode = stream->begun  ? TWS_OPCODE_CONTINUATION
                   : stream->text ? TWS_OPCODE_TEXT
                                  : TWS_OPCODE_BINARY,
+        .compress = stream->compress,
         .fin = fin,
+        .deflated = stream->deflated,
     };
     *result =
         conn->client != NULL ? tws_served_send_fragment(
@@ -117,6 +121,7 @@ send_fragment(SendStreamObject *stream, size_t gathered, struct tws_span more,
                                  conn, &fragment, &stream->packed, deadline);
     if (fragment.taken) {
         stream->begun = true;
+        stream->deflated = fragment.deflated;
         tws_buffer_consume(&stream->gathered, gathered);
     }
     return fragment.taken;
@@ -434,7 +439,8 @@ PyType_Spec tws_send_stream_spec = {
 
 const char tws_connection_send_stream_doc[] = PyDoc_STR(
     "send_stream($self, /, text=False, *, fragment_size=65536, "
-    "timeout=None)\n"
+    "compress=None,\n"
+    "            timeout=None)\n"
     "--\n"
     "\n"
     "Send one message in pieces, for messages larger than memory should "
@@ -448,7 +454,11 @@ const char tws_connection_send_stream_doc[] = PyDoc_STR(
     "bytes-like.\n"
     "fragment_size: bytes in a frame; what is written gathers until it fills "
     "one,\n"
-    "or until out.flush(). timeout: seconds that each call may wait for room, "
+    "or until out.flush(); where the message is compressed, frames have what "
+    "comes\n"
+    "of that. compress: as of send(); None compresses, but for a message in "
+    "one frame\n"
+    "below the threshold. timeout: seconds that each call may wait for room, "
     "None\n"
     "for the websocket's own, and for a client of a Server the server's "
     "send_timeout,\n"
@@ -473,21 +483,25 @@ const char tws_connection_send_stream_doc[] = PyDoc_STR(
 PyObject *
 tws_connection_send_stream(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"text", "fragment_size", "timeout", NULL};
+    static char *names[] = {"text", "fragment_size", "compress", "timeout",
+                            NULL};
     static const struct tws_size_range sizes = {.least = 1,
                                                 .most = PY_SSIZE_T_MAX};
     ConnectionObject *conn = (ConnectionObject *)self;
     int text = 0;
     PyObject *fragment_size = NULL;
+    PyObject *compress = NULL;
     PyObject *timeout = Py_None;
+    enum tws_compress wanted;
     size_t size = FRAGMENT_SIZE;
     struct tws_deadline ignored;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p$OO:send_stream", names,
-                                     &text, &fragment_size, &timeout)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p$OOO:send_stream", names,
+                                     &text, &fragment_size, &compress,
+                                     &timeout)
         || !tws_connection_ready(conn)
         || tws_connection_deadline(conn, timeout, &ignored) < 0
-        || tws_option_size(fragment_size, "fragment_size", &sizes, &size)
-               < 0) {
+        || tws_option_size(fragment_size, "fragment_size", &sizes, &size) < 0
+        || tws_connection_compress(compress, &wanted) < 0) {
         return NULL;
     }
     PyTypeObject *type = conn->state->send_stream_type;
@@ -498,6 +512,7 @@ tws_connection_send_stream(PyObject *self, PyObject *args, PyObject *kwargs)
     stream->conn = (ConnectionObject *)Py_NewRef(self);
     stream->timeout = Py_NewRef(timeout);
     stream->fragment_size = size;
+    stream->compress = wanted;
     stream->text = text != 0;
     return (PyObject *)stream;
 }

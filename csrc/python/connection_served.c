@@ -125,12 +125,14 @@ send_extended(ConnectionObject *conn, PyObject *frames,
 static int
 send_message_extended(ConnectionObject *conn, PyObject *message,
                       size_t payload, size_t fragment,
+                      enum tws_compress compress,
                       const struct tws_deadline *deadline)
 {
     bool whole = tws_chain_joins(conn->frames->chain);
     PyObject *frames = tws_connection_frames(message, whole ? 0 : fragment);
     struct tws_served_sending sending = {
         .fragment = whole ? fragment : 0,
+        .compress = compress,
         .message = message,
         .payload = payload,
     };
@@ -143,7 +145,7 @@ send_message_extended(ConnectionObject *conn, PyObject *message,
  * `deadline` is for extensions. */
 static int
 queue(ConnectionObject *conn, PyObject *message, uint8_t opcode,
-      struct tws_span payload, size_t fragment,
+      struct tws_span payload, size_t fragment, enum tws_compress compress,
       const struct tws_deadline *deadline)
 {
     struct tws_error err;
@@ -154,7 +156,7 @@ queue(ConnectionObject *conn, PyObject *message, uint8_t opcode,
     }
     if (TWS_UNLIKELY(conn->frames != NULL) && !tws_opcode_is_control(opcode)) {
         return send_message_extended(conn, message, payload.length, fragment,
-                                     deadline);
+                                     compress, deadline);
     }
     if (ws != NULL && ws->send_hooks != NULL) {
         return send_as_frames(conn, message, fragment);
@@ -188,7 +190,7 @@ tws_served_queue_message(ConnectionObject *conn, PyObject *message)
     if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
         return -1;
     }
-    return queue(conn, message, opcode, payload, 0, &now);
+    return queue(conn, message, opcode, payload, 0, TWS_COMPRESS_AUTO, &now);
 }
 
 /* While a message is being sent to it in pieces. */
@@ -205,7 +207,8 @@ await_behind(ConnectionObject *conn, const struct tws_deadline *deadline)
 
 int
 tws_served_send_message(ConnectionObject *conn, PyObject *message,
-                        size_t fragment, const struct tws_deadline *deadline)
+                        size_t fragment, enum tws_compress compress,
+                        const struct tws_deadline *deadline)
 {
     uint8_t opcode;
     struct tws_span payload;
@@ -233,7 +236,7 @@ tws_served_send_message(ConnectionObject *conn, PyObject *message,
         && tws_served_await_room(conn, deadline) < 0) {
         return -1;
     }
-    return queue(conn, message, opcode, payload, fragment, deadline);
+    return queue(conn, message, opcode, payload, fragment, compress, deadline);
 }
 
 int
@@ -313,7 +316,8 @@ send_fragment_extended(ConnectionObject *conn,
                        const struct tws_fragment *fragment,
                        const struct tws_deadline *deadline)
 {
-    struct tws_served_sending sending = {.stream = fragment->stream};
+    struct tws_served_sending sending = {.stream = fragment->stream,
+                                         .compress = fragment->compress};
     PyObject *frame = tws_connection_fragment_frame(conn->state, fragment);
     PyObject *frames = frame == NULL ? NULL : PyTuple_Pack(1, frame);
     Py_XDECREF(frame);

@@ -113,6 +113,10 @@ connection_clear(PyObject *self)
 {
     ConnectionObject *conn = cast(self);
     tws_ahead_end(conn);
+    if (conn->blocking != NULL) {
+        /* It borrows from the websocket what inflates. */
+        tws_assembler_release(&conn->blocking->assembler);
+    }
     Py_CLEAR(conn->sock);
     Py_CLEAR(conn->server);
     Py_CLEAR(conn->bridge);

@@ -102,9 +102,11 @@ int tws_chunks_check(const struct tws_assembler *assembler,
 struct tws_fragment {
     const void *stream;       /* which message's */
     struct tws_span parts[2]; /* its payload, one behind the other */
+    enum tws_compress compress;
     uint8_t opcode;
     bool fin;
-    bool taken; /* out: it is under way, also where sending it has raised */
+    bool deflated; /* in and out: the message is, as its first fragment says */
+    bool taken;    /* out: it is under way, also where sending it has raised */
 };
 /* As a Frame, for hooks. */
 PyObject *tws_connection_fragment_frame(struct tws_state *state,
@@ -139,7 +141,8 @@ int tws_blocking_init(ConnectionObject *conn, WebsocketObject *ws);
 void tws_blocking_free(struct tws_blocking *blocking);
 /* -1 with an exception. `fragment` 0: one frame. */
 int tws_blocking_send(ConnectionObject *conn, PyObject *message,
-                      size_t fragment, const struct tws_deadline *deadline);
+                      size_t fragment, enum tws_compress compress,
+                      const struct tws_deadline *deadline);
 /* A message in pieces: from the first to the last of these, only control
  * frames come between (see tws_websocket_begin_stream()). `packed` is a
  * buffer to work with. After an unfinished message the third ends the
@@ -177,7 +180,7 @@ PyObject *tws_served_new(struct tws_state *state, PyObject *server,
 void tws_served_turn_away(ConnectionObject *conn);
 /* Waits for room in its queue. `deadline` NULL: see served_wait.h. */
 int tws_served_send_message(ConnectionObject *conn, PyObject *message,
-                            size_t fragment,
+                            size_t fragment, enum tws_compress compress,
                             const struct tws_deadline *deadline);
 /* Never waits; no CloseMessage. */
 int tws_served_queue_message(ConnectionObject *conn, PyObject *message);

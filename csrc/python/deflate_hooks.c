@@ -66,7 +66,7 @@ tws_deflate_onsend(PyObject *op, PyObject *frame)
     }
     if (!tws_compression_wants(compression,
                                (size_t)PyBytes_GET_SIZE(given->payload),
-                               TWS_COMPRESS_BY_SIZE)) {
+                               (enum tws_compress)self->compress)) {
         return Py_NewRef(frame);
     }
     lock(&compression->lock);

@@ -207,6 +207,15 @@ tws_deflate_set_max_size(struct tws_state *state, PyObject *extension,
 }
 
 void
+tws_deflate_set_compress(struct tws_state *state, PyObject *extension,
+                         enum tws_compress compress)
+{
+    if (PyObject_TypeCheck(extension, state->deflate_type)) {
+        cast(extension)->compress = (uint8_t)compress;
+    }
+}
+
+void
 tws_deflate_forget_sent(struct tws_state *state, PyObject *extension)
 {
     struct tws_compression *compression =

@@ -54,6 +54,8 @@ typedef struct {
                                           * is for onsend() */
     pthread_mutex_t receiving;           /* while inflating; of the next */
     bool amid_message;                   /* which is compressed */
+    uint8_t compress;                    /* enum tws_compress of what goes
+                                          * through onsend() */
 } DeflateObject;
 
 extern PyType_Spec tws_deflate_spec; /* what the others derive from */
@@ -79,6 +81,11 @@ struct tws_compression *tws_deflate_agreed(struct tws_state *state,
  * frame; UINT64_MAX: any number. Does nothing to other extensions. */
 void tws_deflate_set_max_size(struct tws_state *state, PyObject *extension,
                               uint64_t max_size);
+
+/* Tells it what the program says of the frames that onsend() gets until it is
+ * told something else. Does nothing to other extensions. */
+void tws_deflate_set_compress(struct tws_state *state, PyObject *extension,
+                              enum tws_compress compress);
 
 /* onsend() has given a frame that did not go out: what is compressed next does
  * not refer to it. Does nothing to other extensions. */

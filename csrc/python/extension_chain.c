@@ -267,8 +267,15 @@ send_fragments(struct tws_chain *chain, PyObject *frame, size_t fragment,
 
 int
 tws_chain_send(struct tws_chain *chain, PyObject *frame, size_t fragment,
-               enum tws_role role, struct tws_buffer *out)
+               enum tws_compress compress, enum tws_role role,
+               struct tws_buffer *out)
 {
+    for (Py_ssize_t i = 0; i < chain->count; i++) {
+        if (chain->links[i].deflates) {
+            tws_deflate_set_compress(chain->state, chain->links[i].extension,
+                                     compress);
+        }
+    }
     if (!PyObject_TypeCheck(frame, chain->state->frame_type)) {
         PyErr_Format(PyExc_TypeError, "send() takes Frame objects, got %.200s",
                      Py_TYPE(frame)->tp_name);

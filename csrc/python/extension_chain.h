@@ -9,6 +9,7 @@
 
 #include "protocol/assembler.h"
 #include "protocol/buffer.h"
+#include "protocol/compression.h"
 #include "protocol/frame.h"
 
 struct tws_chain;
@@ -35,9 +36,11 @@ int tws_chain_check_pieces(const struct tws_chain *chain);
 /* Has all extensions look at a Frame, and appends what they make of it to
  * `out`, packed by the rule of that end. `fragment`: a message is cut into
  * frames of so many bytes, once those that work on whole messages have seen
- * it; 0: it is not. -1 with an exception. */
+ * it; 0: it is not. `compress` is for those that compress. -1 with an
+ * exception. */
 int tws_chain_send(struct tws_chain *chain, PyObject *frame, size_t fragment,
-                   enum tws_role role, struct tws_buffer *out);
+                   enum tws_compress compress, enum tws_role role,
+                   struct tws_buffer *out);
 /* What it has made was not sent. */
 void tws_chain_forget_sent(struct tws_chain *chain);
 

@@ -153,7 +153,8 @@ tws_served_frames_send(ConnectionObject *conn,
     }
     for (Py_ssize_t i = 0; result == 0 && i < sending->count; i++) {
         result = tws_chain_send(conn->frames->chain, sending->frames[i],
-                                sending->fragment, TWS_SERVER, &packed);
+                                sending->fragment, sending->compress,
+                                TWS_SERVER, &packed);
     }
     if (result == 0) {
         *status = queue(conn, sending, &packed, err);

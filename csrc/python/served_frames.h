@@ -34,7 +34,8 @@ void tws_served_frames_unlock(ConnectionObject *conn);
 struct tws_served_sending {
     PyObject *const *frames; /* after the hooks */
     Py_ssize_t count;
-    size_t fragment;    /* see tws_chain_send() */
+    size_t fragment; /* see tws_chain_send() */
+    enum tws_compress compress;
     const void *stream; /* whose message in pieces they are of, or NULL */
     PyObject *message;  /* what they make up, if it is one to be counted and
                          * told of; or NULL */

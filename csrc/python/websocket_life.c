@@ -423,12 +423,16 @@ settle_extensions(WebsocketObject *ws)
     struct tws_agreed agreed;
     tws_chain_free(ws->chain);
     ws->chain = NULL;
+    tws_compression_free(ws->compression);
+    ws->compression = NULL;
+    ws->amid_compressed = false;
     if (tws_extensions_settle(ws->state, ws->extensions,
-                              (enum tws_role)ws->role, false,
+                              (enum tws_role)ws->role, true,
                               &ws->options->message, &agreed, &ws->chain)
         < 0) {
         return -1;
     }
+    ws->compression = agreed.compression;
     ws->reader.rsv_allowed = agreed.rsv;
     ws->reader.opcodes_allowed = agreed.opcodes;
     return 0;

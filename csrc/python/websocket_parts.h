@@ -87,6 +87,61 @@ int tws_websocket_start_over(WebsocketObject *ws);
  * else does. False: that somebody does, or there is nothing left. */
 bool tws_websocket_write_on(WebsocketObject *ws);
 
+/* websocket_pack.c ----------------------------------------------------- */
+
+/* Appends a frame, which a client masks. `first_byte`: FIN, reserved bits and
+ * opcode as on the wire. -1 with an exception. */
+int tws_websocket_pack_frame(WebsocketObject *ws, uint8_t first_byte,
+                             struct tws_span payload, struct tws_buffer *out);
+
+/* A message, or frame, that is to be cut into fragments. */
+struct tws_cut {
+    struct tws_span payload; /* what is left of it */
+    size_t size; /* bytes in a fragment; SIZE_MAX: it stays whole */
+    uint8_t first_byte;
+    bool done;
+};
+/* The next fragment; false: that was all. */
+bool tws_cut_next(struct tws_cut *cut, uint8_t *first_byte,
+                  struct tws_span *part);
+/* Appends all of them, one behind the other. -1 with an exception. */
+int tws_websocket_pack_cut(WebsocketObject *ws, struct tws_cut cut,
+                           struct tws_buffer *out);
+
+/* websocket_deflate.c: where there is ws->compression ------------------ */
+
+/* Compresses a message and sends it. A call that raises because nothing was
+ * taken leaves no trace: what is sent next does not refer to it. */
+int tws_websocket_send_deflated(WebsocketObject *ws, struct tws_cut cut,
+                                struct tws_sending *sending,
+                                const struct tws_deadline *deadline);
+/* The same for a tuple of frames: what they say decides which. `fragment`:
+ * bytes that messages are cut into once they are compressed, or 0. `sending`
+ * may be NULL. */
+int tws_websocket_send_frames_deflated(WebsocketObject *ws, PyObject *frames,
+                                       size_t fragment,
+                                       struct tws_sending *sending,
+                                       enum tws_compress compress,
+                                       const struct tws_deadline *deadline);
+/* The same for a fragment of a message in pieces that is compressed. */
+int tws_websocket_send_piece_deflated(WebsocketObject *ws, uint8_t first_byte,
+                                      const struct tws_span parts[2],
+                                      struct tws_sending *sending,
+                                      const struct tws_deadline *deadline);
+
+/* Whether a frame that is being received is. */
+bool tws_websocket_is_compressed(const WebsocketObject *ws,
+                                 const struct tws_frame_header *header);
+/* Puts what *frame means in its place (strong; NULL after a failure). -1 with
+ * an exception. */
+int tws_websocket_inflate(WebsocketObject *ws, PyObject **frame);
+
+/* websocket_read.c ----------------------------------------------------- */
+
+/* Keeps in mind that the stream is broken, and raises. Always -1. */
+int tws_websocket_raise_broken(WebsocketObject *ws,
+                               const struct tws_error *err);
+
 /* websocket_send.c ----------------------------------------------------- */
 
 /* Calls `hooks` (NULL: none) in turn; steals `frame`. NULL with what a hook

@@ -162,9 +162,8 @@ note_broken(WebsocketObject *ws, const struct tws_error *err)
     return 0;
 }
 
-/* The same, and raises. */
-static int
-raise_broken(WebsocketObject *ws, const struct tws_error *err)
+int
+tws_websocket_raise_broken(WebsocketObject *ws, const struct tws_error *err)
 {
     if (note_broken(ws, err) == 0) {
         (void)tws_raise(ws->state, err);
@@ -178,7 +177,7 @@ check_size(const WebsocketObject *ws, const struct tws_frame_header *header,
            struct tws_error *err)
 {
     uint64_t limit = ws->options->message.size;
-    if (ws->chain != NULL) {
+    if (ws->chain != NULL || tws_websocket_is_compressed(ws, header)) {
         limit = tws_frame_size_limit(limit);
     }
     if (limit < CONTROL_PAYLOADS && tws_opcode_is_control(header->opcode)) {
@@ -241,7 +240,7 @@ parse_frame(WebsocketObject *ws, PyObject **frame)
     struct tws_error err;
     struct tws_piece piece;
     if (ws->broken != NULL) {
-        return raise_broken(ws, ws->broken);
+        return tws_websocket_raise_broken(ws, ws->broken);
     }
     for (;;) {
         size_t length = tws_buffer_length(&ws->in);
@@ -265,7 +264,7 @@ parse_frame(WebsocketObject *ws, PyObject **frame)
         }
         tws_buffer_consume(&ws->in, length - input.length);
         if (status != TWS_OK && status != TWS_AGAIN) {
-            return raise_broken(ws, &err);
+            return tws_websocket_raise_broken(ws, &err);
         }
         if (last) {
             return *frame == NULL ? -1 : 1;
@@ -408,7 +407,9 @@ tws_websocket_next_frame(WebsocketObject *ws,
     do {
         frame = wire_frame(ws, deadline);
         if (frame == NULL
-            || (ws->chain != NULL && pass_extensions(ws, &frame) < 0)) {
+            || (ws->chain != NULL && pass_extensions(ws, &frame) < 0)
+            || (ws->compression != NULL
+                && tws_websocket_inflate(ws, &frame) < 0)) {
             return NULL;
         }
     } while (frame == NULL);

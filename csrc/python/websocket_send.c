@@ -5,6 +5,7 @@
 #include "python/extension_chain.h"
 #include "python/frame_type.h"
 #include "python/served.h"
+#include "python/value.h"
 
 PyObject *
 tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks, PyObject *frame,
@@ -33,6 +34,17 @@ tws_websocket_run_hooks(WebsocketObject *ws, PyObject *hooks, PyObject *frame,
     return frame;
 }
 
+static int
+check_frame(WebsocketObject *ws, PyObject *frame)
+{
+    if (!PyObject_TypeCheck(frame, ws->state->frame_type)) {
+        PyErr_Format(PyExc_TypeError, "send() takes Frame objects, got %.200s",
+                     Py_TYPE(frame)->tp_name);
+        return -1;
+    }
+    return tws_value_check_set(frame, ((FrameObject *)frame)->opcode);
+}
+
 /* Packs the frames behind each other, as they leave the hooks. *data: there
  * are others than control frames among them. */
 static int
@@ -42,10 +54,7 @@ pack_frames(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
     /* RFC 6455 §5.1: the role decides about masking, not the frame. */
     enum tws_role role = (enum tws_role)ws->role;
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (!PyObject_TypeCheck(frames[i], ws->state->frame_type)) {
-            PyErr_Format(PyExc_TypeError,
-                         "send() takes Frame objects, got %.200s",
-                         Py_TYPE(frames[i])->tp_name);
+        if (check_frame(ws, frames[i]) < 0) {
             return -1;
         }
         PyObject *frame = tws_websocket_run_hooks(
@@ -73,8 +82,11 @@ run_hooks_of_all(WebsocketObject *ws, PyObject *const *frames,
         return NULL;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *frame = tws_websocket_run_hooks(
-            ws, ws->send_hooks, Py_NewRef(frames[i]), "send");
+        PyObject *frame = NULL;
+        if (check_frame(ws, frames[i]) == 0) {
+            frame = tws_websocket_run_hooks(ws, ws->send_hooks,
+                                            Py_NewRef(frames[i]), "send");
+        }
         if (frame == NULL) {
             Py_DECREF(hooked);
             return NULL;
@@ -113,6 +125,7 @@ struct passing {
     WebsocketObject *ws;
     PyObject *frames; /* borrowed; tuple, after the hooks */
     size_t fragment;
+    enum tws_compress compress;
 };
 
 static int
@@ -120,9 +133,10 @@ pass_extensions(void *context, struct tws_buffer *out)
 {
     const struct passing *passing = context;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(passing->frames); i++) {
-        if (tws_chain_send(
-                passing->ws->chain, PyTuple_GET_ITEM(passing->frames, i),
-                passing->fragment, (enum tws_role)passing->ws->role, out)
+        if (tws_chain_send(passing->ws->chain,
+                           PyTuple_GET_ITEM(passing->frames, i),
+                           passing->fragment, passing->compress,
+                           (enum tws_role)passing->ws->role, out)
             < 0) {
             tws_chain_forget_sent(passing->ws->chain);
             return -1;
@@ -131,17 +145,32 @@ pass_extensions(void *context, struct tws_buffer *out)
     return 0;
 }
 
-static bool
-has_data(struct tws_state *state, PyObject *frames)
+/* *data: there are others than control frames among them. */
+static int
+check_frames(WebsocketObject *ws, PyObject *frames, bool *data)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(frames); i++) {
         PyObject *frame = PyTuple_GET_ITEM(frames, i);
-        if (PyObject_TypeCheck(frame, state->frame_type)
-            && !tws_opcode_is_control(((FrameObject *)frame)->opcode)) {
-            return true;
+        if (check_frame(ws, frame) < 0) {
+            return -1;
         }
+        *data =
+            *data || !tws_opcode_is_control(((FrameObject *)frame)->opcode);
     }
-    return false;
+    return 0;
+}
+
+static int
+send_through_chain(WebsocketObject *ws, PyObject *frames, size_t fragment,
+                   struct tws_sending *sending, enum tws_compress compress,
+                   const struct tws_deadline *deadline)
+{
+    struct passing passing = {.ws = ws,
+                              .frames = frames,
+                              .fragment = fragment,
+                              .compress = compress};
+    struct tws_making making = {.make = pass_extensions, .context = &passing};
+    return tws_websocket_write_made(ws, &making, sending, deadline);
 }
 
 static int
@@ -149,15 +178,25 @@ send_extended(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
               size_t fragment, struct tws_sending *sending,
               const struct tws_deadline *deadline)
 {
+    enum tws_compress compress =
+        sending == NULL ? TWS_COMPRESS_AUTO : sending->compress;
+    bool data = false;
     PyObject *hooked = run_hooks_of_all(ws, frames, count);
     if (hooked == NULL) {
         return -1;
     }
-    struct passing passing = {
-        .ws = ws, .frames = hooked, .fragment = fragment};
-    struct tws_making making = {.make = pass_extensions, .context = &passing};
-    int result = tws_websocket_write_made(
-        ws, &making, has_data(ws->state, hooked) ? sending : NULL, deadline);
+    int result = check_frames(ws, hooked, &data);
+    if (!data) {
+        sending = NULL;
+    }
+    if (result == 0 && ws->compression != NULL) {
+        result = tws_websocket_send_frames_deflated(
+            ws, hooked, fragment, sending, compress, deadline);
+    }
+    else if (result == 0) {
+        result = send_through_chain(ws, hooked, fragment, sending, compress,
+                                    deadline);
+    }
     Py_DECREF(hooked);
     return result;
 }
@@ -178,7 +217,7 @@ tws_websocket_send_frames(WebsocketObject *ws, PyObject *const *frames,
     if (ws->phase == TWS_PHASE_SERVED) {
         return send_served(ws, frames, count, sending);
     }
-    if (ws->chain != NULL && count > 0) {
+    if ((ws->chain != NULL || ws->compression != NULL) && count > 0) {
         return send_extended(ws, frames, count, fragment, sending, deadline);
     }
     struct tws_buffer out = TWS_BUFFER_EMPTY;

@@ -208,6 +208,7 @@ websocket_dealloc(PyObject *self)
     PyMem_Free(ws->broken);
     (void)websocket_clear(self);
     tws_chain_free(ws->chain);
+    tws_compression_free(ws->compression);
     tws_options_release(ws->options);
     if (ws->stream_lock != NULL) {
         PyThread_free_lock(ws->stream_lock);

@@ -15,6 +15,7 @@
 
 #include "net/socket.h"
 #include "net/transport.h"
+#include "protocol/compression.h"
 #include "protocol/frame_reader.h"
 #include "protocol/session.h"
 
@@ -66,6 +67,8 @@ typedef struct {
     atomic_uint heard;         /* counts the times that bytes came */
     atomic_bool read_ahead;    /* by its Connection: nobody else may read */
     struct tws_buffer partial; /* payload of the frame being received */
+    bool amid_compressed;      /* frames of a compressed message were received,
+                                * and its end was not */
 
     /* Writing: belongs to the thread that holds `write_lock`. */
     PyThread_type_lock write_lock;
@@ -101,6 +104,11 @@ typedef struct {
     PyObject *extensions;    /* strong; tuple of those agreed on; NULL: none */
     struct tws_chain *chain; /* owned; where frames pass through them; NULL:
                               * they don't */
+    struct tws_compression *compression; /* owned; where there is one, and it
+                                          * is of ours, that is what the C code
+                                          * goes by instead; else NULL. To send
+                                          * with it is for who holds
+                                          * `write_lock` */
 
     PyObject *send_hooks; /* strong; tuple of callables, or NULL */
     PyObject *recv_hooks;
@@ -156,8 +164,9 @@ int tws_websocket_fill(WebsocketObject *ws, uint8_t *room, size_t size,
 /* Who sends data frames. */
 struct tws_sending {
     const void *stream; /* part of this one's message; NULL: whole messages */
-    bool taken;         /* out: the frames are under way, also where the call
-                         * has raised */
+    enum tws_compress compress;
+    bool taken; /* out: the frames are under way, also where the call has
+                 * raised */
 };
 
 /* Writes whole frames, packed. Where the kernel takes the first byte the
@@ -174,10 +183,12 @@ int tws_websocket_write(WebsocketObject *ws, const struct iovec *parts,
  * nobody else writes meanwhile. -1 with an exception. */
 struct tws_making {
     int (*make)(void *context, struct tws_buffer *out);
+    void (*unmade)(void *context); /* they were made, but not taken; or NULL */
     void *context;
 };
-/* The same for such frames: where the call raises because of its deadline they
- * were not made, and what was made is taken. */
+/* The same for such frames. Where making them can't be undone (`unmade` is
+ * NULL) there is room first: they are not made where the call raises because
+ * of its deadline, and what was made is taken. */
 int tws_websocket_write_made(WebsocketObject *ws,
                              const struct tws_making *making,
                              struct tws_sending *sending,

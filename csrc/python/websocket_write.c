@@ -256,17 +256,13 @@ write_locked(WebsocketObject *ws, struct remaining *left,
 }
 
 /* The same, and keeps what the kernel did not take of frames that it began
- * to take, or that are `taken` from the start. */
+ * to take, or that are *taken from the start. */
 static int
-write_and_keep(WebsocketObject *ws, struct remaining *left, bool taken,
-               struct tws_sending *sending,
+write_and_keep(WebsocketObject *ws, struct remaining *left, bool *taken,
                const struct tws_deadline *deadline)
 {
-    int result = write_locked(ws, left, deadline, &taken);
-    if (sending != NULL) {
-        sending->taken = taken;
-    }
-    if (!taken || left->length == 0 || ws->write_failed) {
+    int result = write_locked(ws, left, deadline, taken);
+    if (!*taken || left->length == 0 || ws->write_failed) {
         return result;
     }
     PyObject *pending = PyErr_GetRaisedException(); /* of a signal handler */
@@ -280,26 +276,33 @@ write_and_keep(WebsocketObject *ws, struct remaining *left, bool taken,
     return result;
 }
 
-/* Has frames made, and writes them. What could make the call fail comes first:
- * an extension may not be asked twice about the same frame. */
+/* What could make the call fail comes first: an extension may not be asked
+ * twice about the same frame. */
+static int
+find_room(WebsocketObject *ws, const struct tws_deadline *deadline)
+{
+    unsigned ready;
+    if (deadline->immediate) {
+        return 0;
+    }
+    int room =
+        tws_wait_quietly(ws->transport.fd, TWS_WAIT_WRITE, deadline, &ready);
+    if (room == 0) {
+        return tws_raise_time_over(deadline, "send()");
+    }
+    return room < 0 ? -1 : 0;
+}
+
+/* Has frames made, and writes them. */
 static int
 make_and_write(WebsocketObject *ws, const struct tws_making *making,
-               struct tws_sending *sending,
-               const struct tws_deadline *deadline)
+               bool *taken, const struct tws_deadline *deadline)
 {
     struct remaining nothing = {.count = 0};
     struct tws_buffer made = TWS_BUFFER_EMPTY;
-    bool taken = false;
-    if (write_locked(ws, &nothing, deadline, &taken) < 0) {
+    if (write_locked(ws, &nothing, deadline, taken) < 0
+        || (making->unmade == NULL && find_room(ws, deadline) < 0)) {
         return -1;
-    }
-    if (!deadline->immediate) {
-        unsigned ready;
-        int room = tws_wait_quietly(ws->transport.fd, TWS_WAIT_WRITE, deadline,
-                                    &ready);
-        if (room <= 0) {
-            return room < 0 ? -1 : tws_raise_time_over(deadline, "send()");
-        }
     }
     atomic_store(&ws->maker, PyThread_get_thread_ident());
     int result = making->make(making->context, &made);
@@ -309,7 +312,11 @@ make_and_write(WebsocketObject *ws, const struct tws_making *making,
                                  .length = tws_buffer_length(&made)};
         left.parts[0] = (struct iovec){.iov_base = tws_buffer_data(&made),
                                        .iov_len = left.length};
-        result = write_and_keep(ws, &left, true, sending, deadline);
+        *taken = making->unmade == NULL;
+        result = write_and_keep(ws, &left, taken, deadline);
+        if (!*taken) {
+            making->unmade(making->context);
+        }
     }
     tws_buffer_release(&made);
     return result;
@@ -369,10 +376,13 @@ write_in_turn(WebsocketObject *ws, struct remaining *left,
             return -1;
         }
         if (!must_wait(ws, sending)) {
-            int result =
-                making == NULL
-                    ? write_and_keep(ws, left, false, sending, deadline)
-                    : make_and_write(ws, making, sending, deadline);
+            bool taken = false;
+            int result = making == NULL
+                             ? write_and_keep(ws, left, &taken, deadline)
+                             : make_and_write(ws, making, &taken, deadline);
+            if (sending != NULL) {
+                sending->taken = taken;
+            }
             unlock(ws);
             return result;
         }
