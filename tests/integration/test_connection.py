@@ -107,8 +107,6 @@ def test_wrong_arguments(ends: tuple[twspy.Connection, RawPeer]) -> None:
         conn.send('x', 0)
     with pytest.raises(UnicodeEncodeError):
         conn.send('\ud800')
-    with pytest.raises(ValueError, match='compress'):
-        conn.send('x', compress=True)
     with pytest.raises(twspy.PingError, match='126 bytes'):
         conn.send_ping(b'x' * 126)
     with pytest.raises(ValueError):
