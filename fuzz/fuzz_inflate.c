@@ -18,6 +18,7 @@ enum {
     TAKEOVER = 0x08,
     DEFLATE = 0x10,
     ONE_MESSAGE = 0x20,
+    HASTY = 0x40, /* the end comes before all of what was inflated */
 };
 
 static void
@@ -133,6 +134,7 @@ struct under_test {
     struct tws_compression *compression;
     size_t room;  /* bytes */
     size_t piece; /* of input, in bytes */
+    bool hasty;
     uint8_t out[OUT_MAX];
     size_t length;
 };
@@ -191,7 +193,8 @@ inflate_message(struct under_test *t, struct tws_span message)
                 require(got > 0 || input.length < before || before == 0);
                 require(input.length == 0 || got == t->room);
             }
-        } while (outcome == GOOD && (input.length > 0 || got == t->room));
+        } while (outcome == GOOD
+                 && (input.length > 0 || (got == t->room && !t->hasty)));
     }
     require(outcome != GOOD || input.data == copy + message.length);
     status = TWS_AGAIN;
@@ -298,6 +301,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(pool != NULL);
     t.compression = tws_compression_new(&terms, pool);
     require(t.compression != NULL);
+    t.hasty = (data[0] & HASTY) != 0;
     t.room = data[1] == 0 ? 65536 : data[1];
     t.piece = data[2] == 0 ? SIZE_MAX : data[2];
     struct tws_span rest = {.data = (const char *)data + HEAD,

@@ -28,6 +28,7 @@ struct tws_inflater {
     z_stream zlib;
     unsigned window_bits;
     int place;         /* data_type after the last step that got anywhere */
+    bool full;         /* the last room: there may be more, without input */
     bool ended;        /* by a block that is marked as the last */
     uint8_t tail_left; /* of TAIL, while a message ends; else 0 */
     bool ending;
@@ -175,6 +176,7 @@ void
 tws_inflater_reset(struct tws_inflater *inflater)
 {
     (void)inflateReset(&inflater->zlib);
+    inflater->full = false;
     inflater->ended = false;
     inflater->ending = false;
 }
@@ -248,8 +250,26 @@ tws_inflater_read(struct tws_inflater *inflater, struct tws_input *input,
             break;
         }
     }
+    inflater->full = length == size;
     *got = length;
     return status;
+}
+
+/* With all input, and all that came of it. */
+static enum tws_status
+end_message(struct tws_inflater *inflater, struct tws_error *err)
+{
+    inflater->ending = false;
+    if (inflater->ended) {
+        go_on_behind_last(inflater); /* what was left out was of it */
+    }
+    else if ((inflater->place & AT_BLOCK_END) == 0
+             || (inflater->place & UNUSED_BITS) != 0) {
+        return tws_error_protocol(
+            err, TWS_CLOSE_INVALID_DATA,
+            "compressed data can't be inflated: it ends inside of a block");
+    }
+    return TWS_OK;
 }
 
 enum tws_status
@@ -257,41 +277,35 @@ tws_inflater_end(struct tws_inflater *inflater, uint8_t *room, size_t size,
                  size_t *got, struct tws_error *err)
 {
     uint8_t tail[sizeof(TAIL)];
-    if (!inflater->ending && inflater->ended) {
-        /* Nothing behind a last block, not even the byte that was left of
-         * the next one (RFC 7692 §7.2.3.4): it is the end all the same. */
-        go_on_behind_last(inflater);
-        *got = 0;
-        return TWS_OK;
-    }
-    memcpy(tail, TAIL, sizeof(TAIL)); /* what reads it takes no const */
+    struct tws_input input = {.data = tail};
+    enum tws_status status = TWS_OK;
+    size_t more = 0;
+    *got = 0;
     if (!inflater->ending) {
+        if (inflater->full) {
+            status = tws_inflater_read(inflater, &input, room, size, got, err);
+        }
+        if (status != TWS_OK || inflater->full) {
+            return status != TWS_OK ? status : TWS_AGAIN;
+        }
+        if (inflater->ended) {
+            /* Nothing behind a last block, not even the byte that was left of
+             * the next one (RFC 7692 §7.2.3.4): it is the end all the same. */
+            go_on_behind_last(inflater);
+            return TWS_OK;
+        }
         inflater->ending = true;
         inflater->tail_left = sizeof(TAIL);
     }
-    struct tws_input input = {
-        .data = tail + sizeof(TAIL) - inflater->tail_left,
-        .length = inflater->tail_left,
-    };
-    enum tws_status status =
-        tws_inflater_read(inflater, &input, room, size, got, err);
-    if (status != TWS_OK) {
-        return status;
-    }
+    memcpy(tail, TAIL, sizeof(TAIL)); /* what reads it takes no const */
+    input.data = tail + sizeof(TAIL) - inflater->tail_left;
+    input.length = inflater->tail_left;
+    status = tws_inflater_read(inflater, &input, room + *got, size - *got,
+                               &more, err);
+    *got += more;
     inflater->tail_left = (uint8_t)input.length;
-    if (*got == size) {
-        return TWS_AGAIN;
+    if (status != TWS_OK || inflater->full) {
+        return status != TWS_OK ? status : TWS_AGAIN;
     }
-    inflater->ending = false;
-    if (inflater->ended) {
-        go_on_behind_last(inflater); /* what was left out was of it */
-        return TWS_OK;
-    }
-    if ((inflater->place & AT_BLOCK_END) == 0
-        || (inflater->place & UNUSED_BITS) != 0) {
-        return tws_error_protocol(
-            err, TWS_CLOSE_INVALID_DATA,
-            "compressed data can't be inflated: it ends inside of a block");
-    }
-    return TWS_OK;
+    return end_message(inflater, err);
 }

@@ -21,9 +21,9 @@ struct corpus_message {
 #define TICK_2 BYTES(TWO)
 #define ONE "{\"op\":\"tick\",\"id\":1}"
 #define TWO "{\"op\":\"tick\",\"id\":2}"
-#define RUN_OF_A                                                              \
-    BYTES("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"                               \
-          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+#define RUN_70                                                                \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"                                     \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define TIMES                                                                 \
     BYTES("It was the best of times, it was the worst of times, it was the "  \
           "age of wisdom, it was the age of foolishness, it was the epoch "   \
@@ -59,6 +59,9 @@ static const struct corpus_message corpus[] = {
     /* a last block with nothing behind it, not even the one byte */
     {8, true, BYTES("\xf3\x48\xcd\xc9\xc9\x07\x00"), BYTES("Hello")},
     {8, false, BYTES("\xf2\x00\x11\x00\x00"), BYTES("Hello")},
+    /* the same, with its last bytes of input to make 70 of output */
+    {8, true, BYTES("\xfb\xff\x1f\x08\x12\xa9\x02\x00"),
+     BYTES("\xff\xff\xff\xff\xff" RUN_70)},
     /* an empty block that is the last, cut as any other */
     {8, true, BYTES("\x01"), BYTES("")},
     {8, false, BYTES("\xf2\x48\xcd\xc9\xc9\x07\x04"), BYTES("Hello")},
@@ -128,7 +131,7 @@ static const struct corpus_message corpus[] = {
            "\x51\xb2\x32\xac\x05\x00"),
      TICK_1},
     /* runs only */
-    {15, true, BYTES("\x4a\xa4\x0a\x00\x00"), RUN_OF_A},
+    {15, true, BYTES("\x4a\xa4\x0a\x00\x00"), BYTES(RUN_70)},
     {15, false,
      BYTES("\xaa\x56\xca\x2f\x50\xb2\x52\x2a\xc9\x4c\xce\x56\xd2\x51\xca\x4c"
            "\x51\xb2\x32\xac\x05\x00"),

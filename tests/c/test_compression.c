@@ -256,6 +256,55 @@ TEST(borrowed_contexts_go_back_at_the_end)
     tws_deflate_pool_release(f.pool);
 }
 
+/* Whatever it was, and in the middle of a message. */
+TEST(who_stops_gives_back)
+{
+    for (int takeover = 0; takeover < 2; takeover++) {
+        struct fixture f = begin(true, takeover == 1);
+        uint8_t data[2] = {0xf2, 0x48};
+        uint8_t room[8];
+        size_t got;
+        struct tws_error err;
+        struct tws_input input = {.data = data, .length = sizeof(data)};
+        tws_compression_stop_inflating(f.compression); /* nothing yet */
+        CHECK_INT(tws_compression_inflate(f.compression, &input, room,
+                                          sizeof(room), &got, &err),
+                  TWS_OK);
+        struct tws_inflater *inflater = f.compression->inflater;
+        tws_compression_stop_inflating(f.compression);
+        CHECK(f.compression->inflater == NULL);
+        CHECK(tws_deflate_pool_take_inflater(f.pool, 13) == inflater);
+        tws_deflate_pool_give_inflater(f.pool, inflater);
+        CHECK_INT(inflate_hello(&f, false), TWS_OK);
+        end(&f);
+    }
+}
+
+TEST(small_messages_go_as_they_are)
+{
+    static const struct {
+        size_t length;
+        enum tws_compress compress;
+        bool wanted;
+    } cases[] = {
+        {0, TWS_COMPRESS_BY_SIZE, false},
+        {9, TWS_COMPRESS_BY_SIZE, false},
+        {10, TWS_COMPRESS_BY_SIZE, true},
+        {SIZE_MAX, TWS_COMPRESS_BY_SIZE, true},
+        {0, TWS_COMPRESS_ALWAYS, true},
+        {9, TWS_COMPRESS_ALWAYS, true},
+        {10, TWS_COMPRESS_NEVER, false},
+        {11, TWS_COMPRESS_NEVER, false},
+    };
+    struct fixture f = begin(true, true); /* with a threshold of 10 */
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(cases); i++) {
+        CHECK_INT(tws_compression_wants(f.compression, cases[i].length,
+                                        cases[i].compress),
+                  cases[i].wanted);
+    }
+    end(&f);
+}
+
 TEST(the_pool_lives_as_long)
 {
     struct fixture f = begin(false, false);
@@ -329,6 +378,7 @@ RUN(T(nothing_is_made_before_its_use), T(messages_refer_to_those_before),
     T(without_takeover_contexts_are_borrowed), T(one_way_takes_over),
     T(a_message_in_parts_has_one_context),
     T(what_did_not_go_out_is_not_referred_to),
-    T(borrowed_contexts_go_back_at_the_end), T(the_pool_lives_as_long),
+    T(borrowed_contexts_go_back_at_the_end), T(who_stops_gives_back),
+    T(small_messages_go_as_they_are), T(the_pool_lives_as_long),
     T(no_memory_for_a_new_one), T(no_memory_for_a_context),
     T(a_failure_is_forgotten))

@@ -331,5 +331,5 @@ TEST(many_threads)
 
 RUN(T(what_was_given_is_taken_again), T(it_comes_without_a_history),
     T(it_is_of_the_settings_asked_for), T(others_are_left_alone),
-    T(others_are_left_alone), T(few_are_kept), T(the_last_reference_frees_it),
-    T(no_memory), T(many_threads))
+    T(few_are_kept), T(the_last_reference_frees_it), T(no_memory),
+    T(many_threads))
