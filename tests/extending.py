@@ -15,13 +15,10 @@ Params = dict[str, str | None]
 
 
 def like(frame: Frame, payload: bytes, **how: Any) -> Frame:
-    """A frame like this one with another payload, and without its bits."""
-    return Frame(
-        how.pop('opcode', frame.opcode),
-        payload,
-        final=how.pop('final', frame.final),
-        **how,
-    )
+    """A frame like this one, but for its payload and what else is said."""
+    names = ('final', 'rsv1', 'rsv2', 'rsv3')
+    same = {name: getattr(frame, name) for name in names}
+    return Frame(how.pop('opcode', frame.opcode), payload, **same | how)
 
 
 class Shift(twspy.Extension):
@@ -53,7 +50,7 @@ class Shift(twspy.Extension):
     def onrecv(self, frame: Frame) -> Frame:
         if not frame.rsv1:
             return frame
-        return like(frame, self.turn(frame, -self.by))
+        return like(frame, self.turn(frame, -self.by), rsv1=False)
 
     def turn(self, frame: Frame, by: int) -> bytes:
         return bytes((byte + by) % 256 for byte in frame.payload)
@@ -74,7 +71,7 @@ class Mirror(twspy.Extension):
         assert frame.final and frame.opcode != twspy.OPCODE_CONTINUATION
         if not frame.rsv2:
             return frame
-        return like(frame, frame.payload[::-1])
+        return like(frame, frame.payload[::-1], rsv2=False)
 
 
 class Numbered(twspy.Extension):
@@ -100,7 +97,7 @@ class Numbered(twspy.Extension):
         number, _, payload = frame.payload.partition(b':')
         assert int(number) == self.received, (number, self.received)
         self.received += 1
-        return like(frame, payload)
+        return like(frame, payload, rsv3=False)
 
 
 class Signals(twspy.Extension):
