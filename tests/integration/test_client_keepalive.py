@@ -802,7 +802,7 @@ def test_full_queue_is_not_silence(connect: Connect) -> None:
 
 def test_ping_in_a_long_queue(connect: Connect) -> None:
     """The server takes its time with what it is sent, and is there."""
-    conn, peer = connect(ping_interval=0.2, ping_timeout=1)
+    conn, peer = connect(ping_interval=0.2, ping_timeout=2)
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
     size = 3 << 20

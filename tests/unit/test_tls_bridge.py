@@ -592,6 +592,15 @@ def test_forks_while_there_is_traffic(tmp_path: Path) -> None:
     assert run_script(tmp_path, text).splitlines() == ['good'] * 3
 
 
+@pytest.fixture
+def no_leak_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leak sanitizer looks for all of a process's threads, and in a child
+    of fork() there is but one."""
+    options = os.environ.get('ASAN_OPTIONS', '')
+    monkeypatch.setenv('ASAN_OPTIONS', f'{options}:detect_leaks=0')
+
+
+@pytest.mark.usefixtures('no_leak_check')
 def test_child_ends_without_a_word_to_the_peers(tmp_path: Path) -> None:
     text = """
     pid = os.fork()
@@ -608,6 +617,7 @@ def test_child_ends_without_a_word_to_the_peers(tmp_path: Path) -> None:
     assert run_script(tmp_path, FORK + textwrap.dedent(text)) == ''
 
 
+@pytest.mark.usefixtures('no_leak_check')
 def test_callback_forks(tmp_path: Path) -> None:
     """On the bridge's own thread, that is."""
     text = """
