@@ -137,15 +137,6 @@ void tws_client_release(struct tws_client *client);
 
 /* client_write.c: what goes out, from any thread. ----------------------- */
 
-/* Whether a message is compressed, where compression was agreed. */
-enum tws_compress {
-    TWS_COMPRESS_AUTO, /* if it has the threshold's size, or is sent in pieces;
-                        * not where that makes it larger, if it can be helped
-                        */
-    TWS_COMPRESS_NEVER,
-    TWS_COMPRESS_ALWAYS,
-};
-
 /* A whole message, or a control frame. */
 struct tws_client_message {
     struct tws_span payload; /* copied or written before the call returns */
