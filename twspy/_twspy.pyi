@@ -511,6 +511,8 @@ class Server:
         to: Iterable[Connection] | None = None,
         exclude: Connection | Iterable[Connection] | None = None,
         slow: Literal['skip', 'close'] = 'skip',
+        *,
+        compress: bool | None = None,
     ) -> int: ...
     def stats(self) -> dict[str, Any]: ...
     def _loop_listen(

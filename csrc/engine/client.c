@@ -34,6 +34,8 @@ tws_client_agree(struct tws_client *client, const struct tws_agreed *agreed,
 {
     client->reader.rsv_allowed = agreed->rsv;
     client->reader.opcodes_allowed = agreed->opcodes;
+    client->compression = agreed->compression;
+    client->assembler.compression = agreed->compression;
     if (agreed->raw_frames) {
         client->collector = calloc(1, sizeof(*client->collector));
         if (client->collector == NULL) {

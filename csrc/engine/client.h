@@ -125,7 +125,8 @@ struct tws_client {
  * NULL where there is no memory. */
 struct tws_client *tws_client_new(struct tws_server *server,
                                   const struct tws_transport *transport);
-/* Before it is served: what its handshake has agreed on. TWS_NOMEM. */
+/* Before it is served: what its handshake has agreed on; the compression is
+ * its own from then on, also after a TWS_NOMEM. */
 enum tws_status tws_client_agree(struct tws_client *client,
                                  const struct tws_agreed *agreed,
                                  struct tws_error *err);
@@ -146,7 +147,9 @@ struct tws_client_message {
                       * never will; NULL: neither; on failure it stays
                       * the caller's */
     uint8_t opcode;
-    uint8_t compress; /* enum tws_compress */
+    uint8_t compress; /* enum tws_compress, which does not hold where that is
+                       * of no use at all: it grows, and nothing may refer to
+                       * it */
     bool at_once;     /* do not wait for another thread that compresses */
 };
 
@@ -165,12 +168,9 @@ static inline bool
 tws_client_compresses(const struct tws_client *client, uint8_t opcode,
                       size_t length, enum tws_compress compress)
 {
-    if (TWS_LIKELY(client->compression == NULL)) {
-        return false;
-    }
-    return compress != TWS_COMPRESS_NEVER && !tws_opcode_is_control(opcode)
-           && (compress == TWS_COMPRESS_ALWAYS
-               || length >= client->compression->terms.threshold);
+    return TWS_UNLIKELY(client->compression != NULL)
+           && !tws_opcode_is_control(opcode)
+           && tws_compression_wants(client->compression, length, compress);
 }
 /* Where frames that are packed already stand to a message in pieces. */
 enum tws_standing {

@@ -105,6 +105,8 @@ drop(struct tws_handshake *handshake)
         handshake->user = NULL;
     }
     free_place(handshake);
+    tws_compression_free(handshake->agreed.compression);
+    handshake->agreed.compression = NULL;
     (void)tws_poller_remove(server->poller, fd, &ignored);
     tws_transport_release(transport);
     close(fd);
@@ -196,7 +198,10 @@ become_client(struct tws_worker *worker, struct tws_handshake *handshake)
     }
     client->user = handshake->user;
     client->interest = TWS_READABLE;
-    if (tws_client_agree(client, &handshake->agreed, &err) != TWS_OK
+    enum tws_status status =
+        tws_client_agree(client, &handshake->agreed, &err);
+    handshake->agreed.compression = NULL; /* the client's */
+    if (status != TWS_OK
         || (rest.length > 0
             && tws_buffer_append(&client->unread, rest.data, rest.length)
                    != TWS_OK)

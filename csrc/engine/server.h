@@ -162,7 +162,8 @@ struct tws_span tws_handshake_head(const struct tws_handshake *handshake,
                                    const struct tws_http_head *head);
 /* `agreed` is for the client's frames, and what its `extensions` holds for the
  * 101, whose further fields `fields` are. `user` moves to the client, or back
- * by `discard`. On failure it stays the caller's, and the handshake undecided:
+ * by `discard`, and agreed->compression with it. On failure they stay the
+ * caller's, and the handshake undecided:
  * TWS_REFUSED with http_status 503 where there are max_clients by now, or with
  * 0 for a field that would break the head; TWS_NOMEM. */
 enum tws_status

@@ -343,11 +343,11 @@ send_stream_enter(PyObject *self, PyObject *ignored)
         return NULL;
     }
     stream->busy = true;
-    int result =
-        conn->client != NULL
-            ? tws_served_begin_stream(
-                conn, stream, stream->timeout == Py_None ? NULL : &deadline)
-            : tws_blocking_begin_stream(conn, stream, &deadline);
+    int result = conn->client != NULL
+                     ? tws_served_begin_stream(
+                         conn, stream, stream->compress,
+                         stream->timeout == Py_None ? NULL : &deadline)
+                     : tws_blocking_begin_stream(conn, stream, &deadline);
     stream->busy = false;
     if (result < 0) {
         return NULL;

@@ -8,11 +8,10 @@
 #include "python/message_type.h"
 #include "python/served.h"
 #include "python/served_frames.h"
+#include "python/served_out.h"
 #include "python/server_type.h"
 #include "python/served_wait.h"
 #include "protocol/message_stream.h"
-
-enum { LARGE_SEND = 64 * 1024 }; /* bytes worth to give up the GIL for */
 
 PyObject *
 tws_served_new(struct tws_state *state, PyObject *server,
@@ -144,53 +143,45 @@ send_message_extended(ConnectionObject *conn, PyObject *message,
 /* Queues what tws_message_view() has shown, whatever is queued already.
  * `deadline` is for extensions. */
 static int
-queue(ConnectionObject *conn, PyObject *message, uint8_t opcode,
-      struct tws_span payload, size_t fragment, enum tws_compress compress,
-      const struct tws_deadline *deadline)
+queue(ConnectionObject *conn, PyObject *message,
+      struct tws_client_message *outgoing, const struct tws_deadline *deadline)
 {
     struct tws_error err;
     WebsocketObject *ws = (WebsocketObject *)conn->sock;
-    PyObject *receipt = NULL;
-    if (tws_opcode_is_control(opcode)) {
-        fragment = 0; /* never in fragments (RFC 6455 5.5) */
+    if (tws_opcode_is_control(outgoing->opcode)) {
+        outgoing->fragment = 0; /* never in fragments (RFC 6455 5.5) */
     }
-    if (TWS_UNLIKELY(conn->frames != NULL) && !tws_opcode_is_control(opcode)) {
-        return send_message_extended(conn, message, payload.length, fragment,
-                                     compress, deadline);
+    else if (TWS_UNLIKELY(conn->frames != NULL)) {
+        return send_message_extended(
+            conn, message, outgoing->payload.length, outgoing->fragment,
+            (enum tws_compress)outgoing->compress, deadline);
     }
     if (ws != NULL && ws->send_hooks != NULL) {
-        return send_as_frames(conn, message, fragment);
+        return send_as_frames(conn, message, outgoing->fragment);
     }
     if (((ServerObject *)conn->server)->tells_sent) {
-        receipt = Py_NewRef(message);
+        outgoing->receipt = Py_NewRef(message);
     }
-    enum tws_status status;
-    if (payload.length >= LARGE_SEND && conn->client->transport.tls != NULL) {
-        Py_BEGIN_ALLOW_THREADS /* encrypting it takes its time */
-        status = tws_client_send(conn->client, opcode, payload, fragment,
-                                 receipt, &err);
-        Py_END_ALLOW_THREADS
-    }
-    else {
-        status = tws_client_send(conn->client, opcode, payload, fragment,
-                                 receipt, &err);
-    }
+    enum tws_status status =
+        tws_served_out_message(conn->client, outgoing, &err);
     if (status != TWS_OK) {
-        Py_XDECREF(receipt);
+        Py_XDECREF((PyObject *)outgoing->receipt);
     }
     return sent(conn, status, &err);
 }
 
 int
-tws_served_queue_message(ConnectionObject *conn, PyObject *message)
+tws_served_queue_message(ConnectionObject *conn, PyObject *message,
+                         enum tws_compress compress)
 {
     static const struct tws_deadline now = {.immediate = true};
-    uint8_t opcode;
-    struct tws_span payload;
-    if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
+    struct tws_client_message outgoing = {.compress = (uint8_t)compress};
+    if (tws_message_view(conn->state, message, &outgoing.opcode,
+                         &outgoing.payload)
+        < 0) {
         return -1;
     }
-    return queue(conn, message, opcode, payload, 0, TWS_COMPRESS_AUTO, &now);
+    return queue(conn, message, &outgoing, &now);
 }
 
 /* While a message is being sent to it in pieces. */
@@ -210,21 +201,23 @@ tws_served_send_message(ConnectionObject *conn, PyObject *message,
                         size_t fragment, enum tws_compress compress,
                         const struct tws_deadline *deadline)
 {
-    uint8_t opcode;
-    struct tws_span payload;
-    if (tws_message_view(conn->state, message, &opcode, &payload) < 0) {
+    struct tws_client_message outgoing = {.fragment = fragment,
+                                          .compress = (uint8_t)compress};
+    if (tws_message_view(conn->state, message, &outgoing.opcode,
+                         &outgoing.payload)
+        < 0) {
         return -1;
     }
-    if (opcode == TWS_OPCODE_CLOSE) {
-        struct tws_span reason = {.data = payload.data + 2,
-                                  .length = payload.length - 2};
+    if (outgoing.opcode == TWS_OPCODE_CLOSE) {
+        struct tws_span reason = {.data = outgoing.payload.data + 2,
+                                  .length = outgoing.payload.length - 2};
         struct tws_deadline patience =
             tws_deadline_after(tws_connection_options(conn)->close_timeout);
         return tws_served_close(conn, ((CloseMessageObject *)message)->code,
                                 reason,
                                 deadline == NULL ? &patience : deadline);
     }
-    if (!tws_opcode_is_control(opcode)
+    if (!tws_opcode_is_control(outgoing.opcode)
         && TWS_UNLIKELY(
             atomic_load_explicit(&conn->stream_thread, memory_order_relaxed)
             != 0)
@@ -236,7 +229,7 @@ tws_served_send_message(ConnectionObject *conn, PyObject *message,
         && tws_served_await_room(conn, deadline) < 0) {
         return -1;
     }
-    return queue(conn, message, opcode, payload, fragment, compress, deadline);
+    return queue(conn, message, &outgoing, deadline);
 }
 
 int
@@ -254,6 +247,7 @@ tws_served_ping(ConnectionObject *conn, struct tws_span payload)
 /* -1 with an exception, else *status. */
 static int
 try_begin_stream(ConnectionObject *conn, const void *stream,
+                 enum tws_compress compress,
                  const struct tws_deadline *deadline, enum tws_status *status,
                  struct tws_error *err)
 {
@@ -261,7 +255,7 @@ try_begin_stream(ConnectionObject *conn, const void *stream,
     if (extended && tws_served_frames_lock(conn, deadline) < 0) {
         return -1;
     }
-    *status = tws_client_begin_stream(conn->client, stream, err);
+    *status = tws_served_out_begin(conn->client, stream, compress, err);
     if (*status == TWS_OK) {
         atomic_store(&conn->stream_thread, PyThread_get_thread_ident());
     }
@@ -273,6 +267,7 @@ try_begin_stream(ConnectionObject *conn, const void *stream,
 
 int
 tws_served_begin_stream(ConnectionObject *conn, const void *stream,
+                        enum tws_compress compress,
                         const struct tws_deadline *deadline)
 {
     if (conn->frames != NULL
@@ -282,7 +277,8 @@ tws_served_begin_stream(ConnectionObject *conn, const void *stream,
     for (;;) {
         struct tws_error err;
         enum tws_status status;
-        if (try_begin_stream(conn, stream, deadline, &status, &err) < 0) {
+        if (try_begin_stream(conn, stream, compress, deadline, &status, &err)
+            < 0) {
             return -1;
         }
         if (status == TWS_OK) {
@@ -326,23 +322,6 @@ send_fragment_extended(ConnectionObject *conn,
     return result;
 }
 
-static enum tws_status
-queue_fragment(struct tws_client *client, const struct tws_fragment *fragment,
-               struct tws_error *err)
-{
-    enum tws_status status;
-    size_t length = fragment->parts[0].length + fragment->parts[1].length;
-    if (length < LARGE_SEND || client->transport.tls == NULL) {
-        return tws_client_send_fragment(client, fragment->opcode,
-                                        fragment->fin, fragment->parts, err);
-    }
-    Py_BEGIN_ALLOW_THREADS /* encrypting it takes its time */
-    status = tws_client_send_fragment(client, fragment->opcode, fragment->fin,
-                                      fragment->parts, err);
-    Py_END_ALLOW_THREADS
-    return status;
-}
-
 int
 tws_served_send_fragment(ConnectionObject *conn, struct tws_fragment *fragment,
                          const struct tws_deadline *deadline)
@@ -363,8 +342,10 @@ tws_served_send_fragment(ConnectionObject *conn, struct tws_fragment *fragment,
         result = send_fragment_frame(conn, fragment);
     }
     else {
-        result =
-            sent(conn, queue_fragment(conn->client, fragment, &err), &err);
+        enum tws_status status =
+            tws_served_out_fragment(conn->client, fragment->opcode,
+                                    fragment->fin, fragment->parts, &err);
+        result = sent(conn, status, &err);
     }
     fragment->taken = result == 0;
     return result;
@@ -624,6 +605,38 @@ send_packed_extended(ConnectionObject *conn, PyObject *const *frames,
     return result < 0 ? -1 : sent(conn, status, &err);
 }
 
+/* A frame that is compressed: a message, or one of a message in pieces. 1: it
+ * was sent; 0: it is to be sent as it is; -1 with an exception. */
+static int
+send_compressed(ConnectionObject *conn, PyObject *object,
+                const struct tws_sending *sending)
+{
+    const FrameObject *frame = (const FrameObject *)object;
+    enum tws_status status;
+    struct tws_error err;
+    struct tws_span payload = {
+        .data = PyBytes_AS_STRING(frame->payload),
+        .length = (size_t)PyBytes_GET_SIZE(frame->payload),
+    };
+    if (tws_opcode_is_control(frame->opcode) || (frame->rsv & TWS_RSV1) != 0) {
+        return 0;
+    }
+    if (sending->stream != NULL) {
+        const struct tws_span parts[2] = {payload, {.length = 0}};
+        status = tws_served_out_fragment(conn->client, frame->opcode,
+                                         frame->fin, parts, &err);
+    }
+    else if (frame->fin && frame->opcode != TWS_OPCODE_CONTINUATION) {
+        struct tws_client_message message = {.payload = payload,
+                                             .opcode = frame->opcode};
+        status = tws_served_out_message(conn->client, &message, &err);
+    }
+    else {
+        return 0;
+    }
+    return sent(conn, status, &err) < 0 ? -1 : 1;
+}
+
 int
 tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
                 const struct tws_sending *sending)
@@ -636,6 +649,13 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
     enum tws_standing standing = TWS_STANDS_BETWEEN;
     if (conn->frames != NULL && count > 0) {
         return send_packed_extended(conn, frames, count, sending);
+    }
+    if (count == 1 && conn->client->compression != NULL) {
+        result = send_compressed(conn, frames[0], sending);
+        if (result != 0) {
+            return result < 0 ? -1 : 0;
+        }
+        result = -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         if (!tws_opcode_is_control(((FrameObject *)frames[i])->opcode)) {

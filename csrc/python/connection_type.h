@@ -115,6 +115,9 @@ PyObject *tws_connection_fragment_frame(struct tws_state *state,
 /* The frames of a message, as a tuple; in one where `fragment` is 0. */
 PyObject *tws_connection_frames(PyObject *message, size_t fragment);
 
+/* None, True or False of the program (NULL: None). -1 with an exception. */
+int tws_connection_compress(PyObject *object, enum tws_compress *compress);
+
 /* Calls conn.<name>(argument), or without one where it is NULL; what it
  * raises goes to onerror. -1 with an exception that is no Exception
  * (KeyboardInterrupt, SystemExit). */
@@ -182,10 +185,12 @@ void tws_served_turn_away(ConnectionObject *conn);
 int tws_served_send_message(ConnectionObject *conn, PyObject *message,
                             size_t fragment, enum tws_compress compress,
                             const struct tws_deadline *deadline);
-/* Never waits; no CloseMessage. */
-int tws_served_queue_message(ConnectionObject *conn, PyObject *message);
+/* Never waits for room; no CloseMessage. */
+int tws_served_queue_message(ConnectionObject *conn, PyObject *message,
+                             enum tws_compress compress);
 /* As those of tws_blocking_*. `deadline` NULL: as above. */
 int tws_served_begin_stream(ConnectionObject *conn, const void *stream,
+                            enum tws_compress compress,
                             const struct tws_deadline *deadline);
 int tws_served_send_fragment(ConnectionObject *conn,
                              struct tws_fragment *fragment,

@@ -3,6 +3,7 @@
 
 #include "python/errors.h"
 #include "python/message_type.h"
+#include "python/served_out.h"
 
 /* Takes references to the clients' Connections while the table is locked;
  * nothing here may allocate objects or run Python code. */
@@ -51,12 +52,17 @@ tws_server_clients(ServerObject *server)
     return list;
 }
 
-/* A message, framed once for everybody. */
+enum { WINDOWS = TWS_WINDOW_BITS_MAX - TWS_WINDOW_BITS_MIN + 1 };
+
+/* A message, framed once for everybody, and compressed once for those whose
+ * windows have the same size. */
 struct framed {
     PyObject *message; /* borrowed */
     uint8_t opcode;
-    struct tws_span payload; /* borrowed from message */
-    struct tws_buffer bytes; /* owned; header and payload */
+    uint8_t compress;                      /* enum tws_compress */
+    struct tws_span payload;               /* borrowed from message */
+    struct tws_buffer bytes;               /* owned; header and payload */
+    struct tws_buffer compressed[WINDOWS]; /* owned; made when needed */
 };
 
 static int
@@ -89,6 +95,51 @@ frame_once(ServerObject *server, PyObject *message, struct framed *framed)
     return 0;
 }
 
+static void
+release_framed(struct framed *framed)
+{
+    tws_buffer_release(&framed->bytes);
+    for (size_t i = 0; i < WINDOWS; i++) {
+        tws_buffer_release(&framed->compressed[i]);
+    }
+}
+
+static struct tws_span
+span_of(const struct tws_buffer *buffer)
+{
+    return (struct tws_span){.data = (const char *)tws_buffer_data(buffer),
+                             .length = tws_buffer_length(buffer)};
+}
+
+/* *compressed is what the client is sent, borrowed; NULL: the plain form.
+ * Other threads may have had their turn when it returns. -1 with an
+ * exception. */
+static int
+find_compressed(ServerObject *server, const struct tws_client *client,
+                struct framed *framed, const struct tws_buffer **compressed)
+{
+    struct tws_error err;
+    *compressed = NULL;
+    if (!tws_client_compresses(client, framed->opcode, framed->payload.length,
+                               (enum tws_compress)framed->compress)) {
+        return 0;
+    }
+    unsigned bits = client->compression->terms.out.window_bits;
+    struct tws_buffer *form = &framed->compressed[bits - TWS_WINDOW_BITS_MIN];
+    if (tws_buffer_length(form) == 0
+        && tws_served_out_pack(client, framed->opcode, framed->payload, form,
+                               &err)
+               != TWS_OK) {
+        (void)tws_raise(server->state, &err);
+        return -1;
+    }
+    if (tws_buffer_length(form) < tws_buffer_length(&framed->bytes)
+        || framed->compress == TWS_COMPRESS_ALWAYS) {
+        *compressed = form;
+    }
+    return 0;
+}
+
 /* A client that has hooks of its own, or extensions, is sent to by way of
  * them. */
 static bool
@@ -99,12 +150,37 @@ has_own_way(const ConnectionObject *conn)
                && ((WebsocketObject *)conn->sock)->send_hooks != NULL);
 }
 
+/* In whichever form. The status is as of tws_client_send(). */
+static enum tws_status
+send_form(ServerObject *server, struct tws_client *client,
+          const struct framed *framed, const struct tws_buffer *compressed,
+          struct tws_error *err)
+{
+    enum tws_status status = TWS_AGAIN;
+    size_t payload = framed->payload.length;
+    PyObject *receipt = server->tells_sent ? Py_NewRef(framed->message) : NULL;
+    if (compressed != NULL) {
+        status = tws_client_send_shared(client, span_of(compressed), payload,
+                                        receipt, err);
+    }
+    if (status == TWS_AGAIN) {
+        status =
+            tws_client_send_packed(client, span_of(&framed->bytes),
+                                   TWS_STANDS_ALONE, 1, payload, receipt, err);
+    }
+    if (status != TWS_OK) {
+        Py_XDECREF(receipt);
+    }
+    return status;
+}
+
 /* 1: queued; 0: skipped or closed; -1 with an exception. */
 static int
-send_to(ServerObject *server, ConnectionObject *conn,
-        const struct framed *framed, bool close_slow)
+send_to(ServerObject *server, ConnectionObject *conn, struct framed *framed,
+        bool close_slow)
 {
     struct tws_error err;
+    const struct tws_buffer *compressed = NULL;
     if (framed->opcode == TWS_OPCODE_CLOSE) {
         /* Not mere bytes: nothing may follow them (RFC 6455 5.5.1). */
         CloseMessageObject *close = (CloseMessageObject *)framed->message;
@@ -129,8 +205,10 @@ send_to(ServerObject *server, ConnectionObject *conn,
     enum tws_status status;
     if (has_own_way(conn)) {
         PyObject *message = tws_connection_outgoing(conn, framed->message);
-        int result =
-            message == NULL ? -1 : tws_served_queue_message(conn, message);
+        int result = message == NULL ? -1
+                                     : tws_served_queue_message(
+                                         conn, message,
+                                         (enum tws_compress)framed->compress);
         Py_XDECREF(message);
         if (result == 0) {
             return 1;
@@ -147,16 +225,10 @@ send_to(ServerObject *server, ConnectionObject *conn,
         }
         return -1;
     }
-    struct tws_span bytes = {
-        .data = (const char *)tws_buffer_data(&framed->bytes),
-        .length = tws_buffer_length(&framed->bytes),
-    };
-    PyObject *receipt = server->tells_sent ? Py_NewRef(framed->message) : NULL;
-    status = tws_client_send_packed(conn->client, bytes, TWS_STANDS_ALONE, 1,
-                                    framed->payload.length, receipt, &err);
-    if (status != TWS_OK) {
-        Py_XDECREF(receipt);
+    if (find_compressed(server, conn->client, framed, &compressed) < 0) {
+        return -1;
     }
+    status = send_form(server, conn->client, framed, compressed, &err);
     if (status == TWS_NOMEM) {
         (void)tws_raise(server->state, &err);
         return -1;
@@ -183,7 +255,7 @@ exclusion(ServerObject *server, PyObject *exclude)
 
 static Py_ssize_t
 send_to_all(ServerObject *server, PyObject *targets, PyObject *excluded,
-            const struct framed *framed, bool close_slow)
+            struct framed *framed, bool close_slow)
 {
     Py_ssize_t queued = 0;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(targets); i++) {
@@ -213,7 +285,8 @@ send_to_all(ServerObject *server, PyObject *targets, PyObject *excluded,
 }
 
 const char tws_server_broadcast_doc[] =
-    "broadcast($self, /, message, to=None, exclude=None, slow='skip')\n"
+    "broadcast($self, /, message, to=None, exclude=None, slow='skip', *,\n"
+    "          compress=None)\n"
     "--\n"
     "\n"
     "Send one message to many clients, framed once for all. Never waits.\n"
@@ -223,7 +296,9 @@ const char tws_server_broadcast_doc[] =
     "client, or an iterable of them, to leave out. slow: what happens to a\n"
     "client whose send queue is above the high-water mark (max_queue): "
     "'skip'\n"
-    "it or 'close' it with 1008.\n"
+    "it or 'close' it with 1008. compress: as for Connection.send(); it is "
+    "done\n"
+    "once for all clients whose windows have the same size.\n"
     "\n"
     "Returns for how many clients the message was queued. Any thread may "
     "call.";
@@ -231,18 +306,22 @@ const char tws_server_broadcast_doc[] =
 PyObject *
 tws_server_broadcast(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"message", "to", "exclude", "slow", NULL};
+    static char *names[] = {"message", "to",       "exclude",
+                            "slow",    "compress", NULL};
     ServerObject *server = (ServerObject *)self;
     PyObject *given;
     PyObject *to = Py_None;
     PyObject *exclude = Py_None;
+    PyObject *wanted = NULL;
     const char *slow = "skip";
+    enum tws_compress compress;
     PyObject *result = NULL;
     PyObject *targets = NULL;
     PyObject *excluded = NULL;
     struct framed framed = {.message = NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOs:broadcast", names,
-                                     &given, &to, &exclude, &slow)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOs$O:broadcast", names,
+                                     &given, &to, &exclude, &slow, &wanted)
+        || tws_connection_compress(wanted, &compress) < 0) {
         return NULL;
     }
     bool close_slow = strcmp(slow, "close") == 0;
@@ -255,6 +334,7 @@ tws_server_broadcast(PyObject *self, PyObject *args, PyObject *kwargs)
     if (message == NULL) {
         return NULL;
     }
+    framed.compress = (uint8_t)compress;
     if (frame_once(server, message, &framed) < 0) {
         goto done;
     }
@@ -282,6 +362,6 @@ done:
     Py_DECREF(message);
     Py_XDECREF(targets);
     Py_XDECREF(excluded);
-    tws_buffer_release(&framed.bytes);
+    release_framed(&framed);
     return result;
 }

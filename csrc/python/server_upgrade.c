@@ -84,12 +84,12 @@ agree(ServerObject *server, const struct upgrade *upgrade,
 {
     PyObject *extensions;
     struct tws_span value;
-    struct tws_chain *chain;
+    struct tws_chain *chain = NULL;
     *judged = tws_extensions_judge_offers(server->state, server->templates,
                                           upgrade->head);
     if (*judged == NULL
         || tws_extensions_unpack(*judged, &extensions, &value) < 0
-        || tws_extensions_settle(server->state, extensions, TWS_SERVER, false,
+        || tws_extensions_settle(server->state, extensions, TWS_SERVER, true,
                                  &server->options->message, agreed, &chain)
                < 0) {
         return -1;
@@ -146,6 +146,7 @@ accept_client(ServerObject *server, const struct upgrade *upgrade,
     if (status == TWS_OK) {
         return 1;
     }
+    tws_compression_free(agreed.compression);
     Py_DECREF(client);
     if (status != TWS_REFUSED || err.http_status == 0) {
         (void)tws_raise(server->state, &err);

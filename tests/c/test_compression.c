@@ -287,10 +287,10 @@ TEST(small_messages_go_as_they_are)
         enum tws_compress compress;
         bool wanted;
     } cases[] = {
-        {0, TWS_COMPRESS_BY_SIZE, false},
-        {9, TWS_COMPRESS_BY_SIZE, false},
-        {10, TWS_COMPRESS_BY_SIZE, true},
-        {SIZE_MAX, TWS_COMPRESS_BY_SIZE, true},
+        {0, TWS_COMPRESS_AUTO, false},
+        {9, TWS_COMPRESS_AUTO, false},
+        {10, TWS_COMPRESS_AUTO, true},
+        {SIZE_MAX, TWS_COMPRESS_AUTO, true},
         {0, TWS_COMPRESS_ALWAYS, true},
         {9, TWS_COMPRESS_ALWAYS, true},
         {10, TWS_COMPRESS_NEVER, false},

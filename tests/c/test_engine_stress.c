@@ -3,7 +3,8 @@
  * send to others, close and break off; threads from outside that send to
  * everybody, and a stop amid all of it. Whatever happens, every open has its
  * close, nothing of a client overlaps, answers come in the order of what was
- * asked, and messages come whole. For the thread sanitizer above all. */
+ * asked, and messages come whole, compressed in some of the rounds. For the
+ * thread sanitizer above all. */
 #include "engine_tls.h"
 
 enum {
@@ -36,12 +37,21 @@ enum kind_of_peer {
 };
 
 struct stress {
-    struct fixture fixture; /* first: what the hooks get */
-    atomic_uint serial;     /* for random numbers */
-    atomic_bool stopping;   /* answers may stay out from now on */
-    atomic_bool over;       /* nobody answers any more */
-    atomic_uint pushed;     /* messages from outside that peers got */
-    atomic_uint clean;      /* visits that were answered in full */
+    struct fixture fixture;        /* first: what the hooks get */
+    atomic_uint serial;            /* for random numbers */
+    atomic_bool stopping;          /* answers may stay out from now on */
+    atomic_bool over;              /* nobody answers any more */
+    atomic_uint pushed;            /* messages from outside that peers got */
+    atomic_uint clean;             /* visits that were answered in full */
+    struct tws_deflate_pool *pool; /* NULL: nothing is compressed */
+};
+
+static const struct tws_compression_terms terms = {
+    .out = {.window_bits = 10, .mem_level = 3, .level = 1},
+    .in_window_bits = 10,
+    .out_takeover = true,
+    .in_takeover = true,
+    .threshold = 100,
 };
 
 /* What the server knows of a client. */
@@ -79,17 +89,41 @@ admit(struct fixture *fixture, struct tws_handshake *handshake,
       const struct tws_handshake_request *request)
 {
     struct tws_error err;
+    struct tws_deflate_pool *pool = ((struct stress *)fixture)->pool;
     struct guest *guest = calloc(1, sizeof(*guest));
+    struct tws_agreed agreed = {.extensions = TWS_SPAN("")};
     (void)head;
     must(guest != NULL, "calloc");
+    if (pool != NULL) {
+        agreed.rsv = TWS_RSV1;
+        agreed.compression = tws_compression_new(&terms, pool);
+        must(agreed.compression != NULL, "tws_compression_new");
+    }
     guest->visitor.fixture = fixture;
     if (any(fixture, 16) == 0) {
         fixture_pause(fixture, any(fixture, 12) * MILLISECOND);
     }
-    CHECK_INT(tws_handshake_accept(handshake, request, &NOTHING_AGREED, NULL,
-                                   0, &guest->visitor, &err),
+    CHECK_INT(tws_handshake_accept(handshake, request, &agreed, NULL, 0,
+                                   &guest->visitor, &err),
               TWS_OK);
     fixture->accepted++;
+}
+
+/* In a form that would do for others as well. */
+static enum tws_status
+push_shared(struct tws_client *client, struct tws_span payload, void *receipt)
+{
+    struct tws_buffer frame = TWS_BUFFER_EMPTY;
+    struct tws_error err;
+    CHECK_INT(
+        tws_client_pack_shared(client, TWS_OPCODE_TEXT, payload, &frame, &err),
+        TWS_OK);
+    struct tws_span bytes = {.data = (const char *)tws_buffer_data(&frame),
+                             .length = tws_buffer_length(&frame)};
+    enum tws_status status =
+        tws_client_send_shared(client, bytes, payload.length, receipt, &err);
+    tws_buffer_release(&frame);
+    return status;
 }
 
 /* From outside, and from handlers of others: "B", a length, and as much of
@@ -111,10 +145,12 @@ push(struct fixture *fixture, struct tws_client *client, uint64_t *state)
     if (receipt != NULL) {
         fixture->receipts++;
     }
-    if (tws_client_send(client, TWS_OPCODE_TEXT, payload, fragment, receipt,
-                        &err)
-            != TWS_OK
-        && receipt != NULL) {
+    enum tws_status status =
+        client->compression != NULL && chance(state, 3) == 0
+            ? push_shared(client, payload, receipt)
+            : tws_client_send(client, TWS_OPCODE_TEXT, payload, fragment,
+                              receipt, &err);
+    if (status != TWS_OK && receipt != NULL) {
         fixture->receipts--;
     }
 }
@@ -287,9 +323,12 @@ struct peer {
     size_t lengths[BURST_MAX + 1]; /* of what was asked */
     char commands[BURST_MAX + 1];
     struct tws_buffer fragments; /* of a message that is not whole yet */
-    bool half;                   /* our side has ended */
-    bool closed;                 /* a Close frame has come */
-    bool ended;                  /* nothing comes any more */
+    bool compressed;             /* it is */
+    struct tws_deflater *deflater;
+    struct tws_inflater *inflater;
+    bool half;   /* our side has ended */
+    bool closed; /* a Close frame has come */
+    bool ended;  /* nothing comes any more */
 };
 
 static void
@@ -315,7 +354,21 @@ ask(struct peer *peer, char command, size_t length)
     char text[KEY_LENGTH + LARGE + 1];
     snprintf(text, sizeof(text), "%06u%c%.*s", peer->asked, command,
              (int)length, pattern);
-    write_out(peer, TEXT, text, KEY_LENGTH + length);
+    if (peer->deflater != NULL && chance(&peer->state, 4) != 0) {
+        struct tws_buffer packed = TWS_BUFFER_EMPTY;
+        struct tws_span payload = {.data = text,
+                                   .length = KEY_LENGTH + length};
+        struct tws_error err;
+        must(tws_deflater_add(peer->deflater, payload, true, &packed, &err)
+                 == TWS_OK,
+             "deflate");
+        write_out(peer, TEXT | TWS_RSV1, tws_buffer_data(&packed),
+                  tws_buffer_length(&packed));
+        tws_buffer_release(&packed);
+    }
+    else {
+        write_out(peer, TEXT, text, KEY_LENGTH + length);
+    }
     peer->commands[peer->asked] = command;
     peer->lengths[peer->asked] = KEY_LENGTH + length;
     peer->asked++;
@@ -350,6 +403,30 @@ take_message(struct peer *peer, const char *text, size_t length)
 }
 
 static void
+take_compressed(struct peer *peer)
+{
+    static const size_t most = KEY_LENGTH + LARGE + 2;
+    char *text = malloc(most);
+    must(text != NULL, "malloc");
+    struct tws_input input = {.data = tws_buffer_data(&peer->fragments),
+                              .length = tws_buffer_length(&peer->fragments)};
+    struct tws_error err;
+    size_t length;
+    size_t more;
+    bool good = tws_inflater_read(peer->inflater, &input, (uint8_t *)text,
+                                  most, &length, &err)
+                    == TWS_OK
+                && tws_inflater_end(peer->inflater, (uint8_t *)text + length,
+                                    most - length, &more, &err)
+                       == TWS_OK;
+    CHECK(good);
+    if (good) {
+        take_message(peer, text, length + more);
+    }
+    free(text);
+}
+
+static void
 take_wire_frame(struct peer *peer, uint8_t first, const uint8_t *data,
                 size_t length)
 {
@@ -361,8 +438,15 @@ take_wire_frame(struct peer *peer, uint8_t first, const uint8_t *data,
         /* Messages do not mix. */
         CHECK(((first & 0xf) == TWS_OPCODE_TEXT)
               == (tws_buffer_length(fragments) == 0));
+        if (tws_buffer_length(fragments) == 0) {
+            peer->compressed = (first & TWS_RSV1) != 0;
+        }
         must(tws_buffer_append(fragments, data, length) == TWS_OK, "malloc");
-        if ((first & TWS_FIN) != 0) {
+        if ((first & TWS_FIN) != 0 && peer->compressed) {
+            take_compressed(peer);
+            tws_buffer_release(fragments);
+        }
+        else if ((first & TWS_FIN) != 0) {
             take_message(peer, (const char *)tws_buffer_data(fragments),
                          tws_buffer_length(fragments));
             tws_buffer_release(fragments);
@@ -634,7 +718,14 @@ visit_again_and_again(void *argument)
     uint64_t state = any(&stress->fixture, 1U << 30);
     while (!stress->stopping) {
         struct peer peer = {.stress = stress, .state = state};
+        if (stress->pool != NULL) {
+            peer.deflater = tws_deflater_new(&terms.out);
+            peer.inflater = tws_inflater_new(terms.out.window_bits);
+            must(peer.deflater != NULL && peer.inflater != NULL, "zlib");
+        }
         visit(&peer);
+        tws_deflater_free(peer.deflater);
+        tws_inflater_free(peer.inflater);
         state = peer.state;
     }
     return NULL;
@@ -647,6 +738,10 @@ start_round(struct stress *stress, struct way way, unsigned number)
 {
     struct fixture *fixture = &stress->fixture;
     *stress = (struct stress){.serial = number * 1000003};
+    if (number >= ROUNDS / 2) {
+        stress->pool = tws_deflate_pool_new();
+        must(stress->pool != NULL, "tws_deflate_pool_new");
+    }
     fixture_init_pool(fixture, way);
     fixture->send_room = SEND_ROOM;
     fixture->options.high_water = HIGH_WATER;
@@ -703,6 +798,7 @@ EACH_WAY(whatever_happens_nothing_is_lost_doubled_or_out_of_order)
         }
         await_crypts();
         fixture_end(&stress.fixture);
+        tws_deflate_pool_release(stress.pool);
     }
 }
 
