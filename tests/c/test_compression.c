@@ -260,7 +260,10 @@ TEST(borrowed_contexts_go_back_at_the_end)
 TEST(who_stops_gives_back)
 {
     for (int takeover = 0; takeover < 2; takeover++) {
-        struct fixture f = begin(true, takeover == 1);
+        struct fixture f = begin(takeover == 1, takeover == 1);
+        struct tws_deflate_settings settings = {
+            .window_bits = 11, .mem_level = 4, .level = 6};
+        struct tws_buffer out = TWS_BUFFER_EMPTY;
         uint8_t data[2] = {0xf2, 0x48};
         uint8_t room[8];
         size_t got;
@@ -276,6 +279,15 @@ TEST(who_stops_gives_back)
         CHECK(tws_deflate_pool_take_inflater(f.pool, 13) == inflater);
         tws_deflate_pool_give_inflater(f.pool, inflater);
         CHECK_INT(inflate_hello(&f, false), TWS_OK);
+        tws_compression_stop_deflating(f.compression); /* nothing yet */
+        size_t first = deflate_text(&f, false, &out);
+        struct tws_deflater *deflater = f.compression->deflater;
+        tws_compression_stop_deflating(f.compression);
+        CHECK(f.compression->deflater == NULL);
+        CHECK(tws_deflate_pool_take_deflater(f.pool, &settings) == deflater);
+        tws_deflate_pool_give_deflater(f.pool, deflater);
+        CHECK_INT(deflate_text(&f, false, &out), first);
+        tws_buffer_release(&out);
         end(&f);
     }
 }
@@ -287,14 +299,10 @@ TEST(small_messages_go_as_they_are)
         enum tws_compress compress;
         bool wanted;
     } cases[] = {
-        {0, TWS_COMPRESS_AUTO, false},
-        {9, TWS_COMPRESS_AUTO, false},
-        {10, TWS_COMPRESS_AUTO, true},
-        {SIZE_MAX, TWS_COMPRESS_AUTO, true},
-        {0, TWS_COMPRESS_ALWAYS, true},
-        {9, TWS_COMPRESS_ALWAYS, true},
-        {10, TWS_COMPRESS_NEVER, false},
-        {11, TWS_COMPRESS_NEVER, false},
+        {0, TWS_COMPRESS_AUTO, false},   {9, TWS_COMPRESS_AUTO, false},
+        {10, TWS_COMPRESS_AUTO, true},   {SIZE_MAX, TWS_COMPRESS_AUTO, true},
+        {0, TWS_COMPRESS_ALWAYS, true},  {9, TWS_COMPRESS_ALWAYS, true},
+        {10, TWS_COMPRESS_NEVER, false}, {11, TWS_COMPRESS_NEVER, false},
     };
     struct fixture f = begin(true, true); /* with a threshold of 10 */
     for (size_t i = 0; i < TWS_ARRAY_SIZE(cases); i++) {
