@@ -172,6 +172,7 @@ def test_broken_rules_end_a_connection(
     conn = twspy.Connection(sock)
     for opcode, payload, how in frames:
         say(sock, peer, opcode, payload, **how)
+    peer.sock.shutdown(1)  # so that nobody waits for more
     with pytest.raises(twspy.ProtocolError, match=text) as caught:
         conn.recv()
     assert caught.value.code == code
@@ -369,6 +370,7 @@ def test_failures_come_out_of_recv(
     sock, peer = ends(Failing(what))
     conn = twspy.Connection(sock)
     say(sock, peer, TEXT, b'x')
+    peer.sock.shutdown(1)  # so that nobody waits for more
     with pytest.raises(error) as caught:
         conn.recv()
     assert what is caught.value or not isinstance(what, Exception)
