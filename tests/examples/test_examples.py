@@ -158,3 +158,9 @@ def test_low_level_both(tmp_path: Path) -> None:
             assert client.wait() == 0
         assert server.wait() == 0
         assert 'erver!' in server.text
+
+
+def test_checksum(tmp_path: Path) -> None:
+    with example(tmp_path, 'checksum.py') as program:
+        program.wait_for(r'^Hello, checked! \(<Checksum x-checksum>,\)$')
+        assert program.wait() == 0

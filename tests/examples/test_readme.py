@@ -43,6 +43,7 @@ def programs() -> dict[str, str]:
         'class DigestServer': 'stream server',
         'send_stream()': 'stream client',
         'class Echo(': 'tls server',
+        'class Checksum': 'extension',
         'sock.listen()': 'frame server',
         'sock.connect': 'frame client',
     }
@@ -135,6 +136,16 @@ def test_streams(tmp_path: Path) -> None:
             assert client.lines == [hashlib.sha256(sent).hexdigest()]
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
+
+
+def test_extension(tmp_path: Path) -> None:
+    """It is the one among the examples, which is run."""
+    example = ROOT / 'examples' / 'checksum.py'
+    assert programs()['extension'] == example.read_text(encoding='utf-8')
+    with run_python(example, cwd=tmp_path) as program:
+        assert program.wait() == 0
+        expected = 'Hello, checked! (<Checksum x-checksum>,)'
+        assert expected in program.lines
 
 
 def test_chat(tmp_path: Path) -> None:
