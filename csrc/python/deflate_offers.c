@@ -87,19 +87,32 @@ read_params(const DeflateObject *self, PyObject *dict, enum tws_role from,
 
 /* Settings --------------------------------------------------------------- */
 
+/* Windows cost memory at either end of each connection, so that of this end
+ * is small unless the program names a size, and where it does not a server
+ * has its clients do the same. */
 static struct tws_permessage_deflate_settings
-message_settings(const DeflateObject *self)
+message_settings(const DeflateObject *self, enum tws_role role)
 {
     const struct tws_permessage_deflate *asked = &self->asked;
+    uint8_t own = role == TWS_SERVER ? asked->server_max_window_bits
+                                     : asked->client_max_window_bits;
+    uint8_t client = asked->client_max_window_bits;
+    struct tws_deflate_settings out = self->out;
+    if (own >= TWS_WINDOW_BITS_MIN && own <= TWS_WINDOW_BITS_MAX) {
+        out.window_bits = own;
+    }
+    if (role == TWS_SERVER && client == TWS_WINDOW_BITS_OPEN) {
+        client = TWS_DEFLATE_WINDOW_BITS;
+    }
     return (struct tws_permessage_deflate_settings){
-        .out = self->out,
+        .out = out,
         .threshold = self->threshold,
         .server_no_context_takeover =
             self->shared || asked->server_no_context_takeover,
         .server_max_window_bits = asked->server_max_window_bits,
         .client_no_context_takeover =
             self->shared || asked->client_no_context_takeover,
-        .client_max_window_bits = asked->client_max_window_bits,
+        .client_max_window_bits = client,
     };
 }
 
@@ -133,7 +146,8 @@ tws_deflate_offer(PyObject *op, PyObject *Py_UNUSED(ignored))
                        tws_deflate_frame_list(&self->asked_of_frames, list));
     }
     struct tws_extension_param list[TWS_PERMESSAGE_DEFLATE_PARAMS];
-    struct tws_permessage_deflate_settings settings = message_settings(self);
+    struct tws_permessage_deflate_settings settings =
+        message_settings(self, TWS_CLIENT);
     struct tws_permessage_deflate offer =
         tws_permessage_deflate_offer(&settings);
     return dict_of(list, tws_permessage_deflate_list(&offer, list));
@@ -184,7 +198,8 @@ tws_deflate_negotiate(PyObject *op, PyObject *dict)
         return dict_of(list, tws_deflate_frame_list(&settings.asked, list));
     }
     struct tws_extension_param list[TWS_PERMESSAGE_DEFLATE_PARAMS];
-    struct tws_permessage_deflate_settings settings = message_settings(self);
+    struct tws_permessage_deflate_settings settings =
+        message_settings(self, TWS_SERVER);
     struct tws_permessage_deflate answer;
     if (tws_permessage_deflate_negotiate(&settings, &offer.message, &answer,
                                          &terms, &err)
@@ -225,7 +240,7 @@ tws_deflate_accept(PyObject *op, PyObject *dict)
     }
     else if (result == 0) {
         struct tws_permessage_deflate_settings settings =
-            message_settings(self);
+            message_settings(self, TWS_CLIENT);
         result = tws_permessage_deflate_accept(&settings, &answer.message,
                                                &terms, &err)
                  != TWS_OK;

@@ -263,28 +263,46 @@ def terms_of(made: DeflateMessage) -> tuple[bool, bool, int, int]:
 @pytest.mark.parametrize(
     ('options', 'offer', 'answer', 'terms'),
     [
-        ({}, {}, {}, (False, False, 15, 15)),
-        ({}, {CLIENT_BITS: None}, {}, (False, False, 15, 15)),
+        ({}, {}, {}, (False, False, 12, 15)),
+        (
+            {},
+            {CLIENT_BITS: None},
+            {CLIENT_BITS: '12'},
+            (False, False, 12, 12),
+        ),
+        # Nothing is asked for.
+        (
+            {CLIENT_BITS: None},
+            {CLIENT_BITS: None},
+            {},
+            (False, False, 12, 15),
+        ),
+        (
+            {SERVER_BITS: 15},
+            {},
+            {SERVER_BITS: '15'},
+            (False, False, 15, 15),
+        ),
         (
             {CLIENT_BITS: 10},
             {CLIENT_BITS: None},
             {CLIENT_BITS: '10'},
-            (False, False, 15, 10),
+            (False, False, 12, 10),
         ),
         # It can ask only those that have offered it.
-        ({CLIENT_BITS: 10}, {}, {}, (False, False, 15, 15)),
+        ({CLIENT_BITS: 10}, {}, {}, (False, False, 12, 15)),
         # A value is a hint, and taken.
         (
             {},
             {CLIENT_BITS: '9'},
             {CLIENT_BITS: '9'},
-            (False, False, 15, 9),
+            (False, False, 12, 9),
         ),
         (
             {CLIENT_BITS: 12},
             {CLIENT_BITS: '9'},
             {CLIENT_BITS: '9'},
-            (False, False, 15, 9),
+            (False, False, 12, 9),
         ),
         (
             {},
@@ -304,25 +322,25 @@ def terms_of(made: DeflateMessage) -> tuple[bool, bool, int, int]:
             {SERVER_BITS: '9'},
             (False, False, 9, 15),
         ),
-        ({}, {NO_SERVER: None}, {NO_SERVER: None}, (True, False, 15, 15)),
-        ({}, {NO_CLIENT: None}, {NO_CLIENT: None}, (False, True, 15, 15)),
+        ({}, {NO_SERVER: None}, {NO_SERVER: None}, (True, False, 12, 15)),
+        ({}, {NO_CLIENT: None}, {NO_CLIENT: None}, (False, True, 12, 15)),
         (
             {NO_CLIENT: True},
             {},
             {NO_CLIENT: None},
-            (False, True, 15, 15),
+            (False, True, 12, 15),
         ),
         (
             {NO_SERVER: True},
             {},
             {NO_SERVER: None},
-            (True, False, 15, 15),
+            (True, False, 12, 15),
         ),
         (
             {'shared': True},
             {},
             {NO_SERVER: None, NO_CLIENT: None},
-            (True, True, 15, 15),
+            (True, True, 12, 15),
         ),
     ],
 )
@@ -370,22 +388,24 @@ def test_bad_offers_are_declined(params: Params) -> None:
 @pytest.mark.parametrize(
     ('options', 'answer', 'terms'),
     [
-        ({}, {}, (False, False, 15, 15)),
-        ({}, {NO_SERVER: None}, (True, False, 15, 15)),
-        ({}, {NO_CLIENT: None}, (False, True, 15, 15)),
-        ({}, {SERVER_BITS: '9'}, (False, False, 9, 15)),
+        ({}, {}, (False, False, 15, 12)),
+        ({}, {NO_SERVER: None}, (True, False, 15, 12)),
+        ({}, {NO_CLIENT: None}, (False, True, 15, 12)),
+        ({}, {SERVER_BITS: '9'}, (False, False, 9, 12)),
         ({}, {CLIENT_BITS: '9'}, (False, False, 15, 9)),
         ({CLIENT_BITS: 12}, {CLIENT_BITS: '9'}, (False, False, 15, 9)),
+        ({CLIENT_BITS: 15}, {}, (False, False, 15, 15)),
+        ({}, {CLIENT_BITS: '15'}, (False, False, 15, 12)),
         # What it has said of itself holds.
         ({CLIENT_BITS: 12}, {}, (False, False, 15, 12)),
-        ({NO_CLIENT: True}, {}, (False, True, 15, 15)),
-        ({SERVER_BITS: 12}, {SERVER_BITS: '12'}, (False, False, 12, 15)),
-        ({SERVER_BITS: 12}, {SERVER_BITS: '8'}, (False, False, 8, 15)),
-        ({NO_SERVER: True}, {NO_SERVER: None}, (True, False, 15, 15)),
+        ({NO_CLIENT: True}, {}, (False, True, 15, 12)),
+        ({SERVER_BITS: 12}, {SERVER_BITS: '12'}, (False, False, 12, 12)),
+        ({SERVER_BITS: 12}, {SERVER_BITS: '8'}, (False, False, 8, 12)),
+        ({NO_SERVER: True}, {NO_SERVER: None}, (True, False, 15, 12)),
         (
             {'shared': True},
             {NO_SERVER: None},
-            (True, True, 15, 15),
+            (True, True, 15, 12),
         ),
     ],
 )
@@ -436,12 +456,12 @@ def test_frames_agree(cls: type[DeflateFrame], server: bool) -> None:
             made.peer_no_context_takeover,
         )
 
-    assert agree(cls()) == (15, False, 15, False)
+    assert agree(cls()) == (15, False, 12, False)
     assert agree(cls(), max_window_bits='9') == (15, False, 9, False)
-    assert agree(cls(max_window_bits=9)) == (9, False, 15, False)
-    assert agree(cls(), no_context_takeover=None) == (15, False, 15, True)
+    assert agree(cls(max_window_bits=9)) == (9, False, 12, False)
+    assert agree(cls(), no_context_takeover=None) == (15, False, 12, True)
     # It does itself what it asks for.
-    assert agree(cls(no_context_takeover=True)) == (15, True, 15, True)
+    assert agree(cls(no_context_takeover=True)) == (15, True, 12, True)
     bad: list[Params] = [
         {'max_window_bits': None},
         {'max_window_bits': '16'},
@@ -570,7 +590,7 @@ def test_repr() -> None:
     assert repr(made) == (
         'DeflateMessage(server_no_context_takeover=False, '
         'client_no_context_takeover=False, server_max_window_bits=10, '
-        'client_max_window_bits=True, level=3, mem_level=8, threshold=64, '
+        'client_max_window_bits=True, level=3, mem_level=5, threshold=64, '
         'shared=False)'
     )
     assert repr(as_server(made)).startswith(
@@ -579,13 +599,13 @@ def test_repr() -> None:
     frame = WebkitDeflateFrame(max_window_bits=9)
     assert repr(frame) == (
         'WebkitDeflateFrame(max_window_bits=9, no_context_takeover=False, '
-        'level=-1, mem_level=8, threshold=64)'
+        'level=-1, mem_level=5, threshold=64)'
     )
     as_client(frame, no_context_takeover=None)
     assert repr(frame) == (
         '<WebkitDeflateFrame of a client: max_window_bits=9, '
-        'no_context_takeover=False, level=-1, mem_level=8, threshold=64, '
-        'peer_max_window_bits=15, peer_no_context_takeover=True>'
+        'no_context_takeover=False, level=-1, mem_level=5, threshold=64, '
+        'peer_max_window_bits=12, peer_no_context_takeover=True>'
     )
     assert repr(WithMore(1, 2)).startswith('WithMore(server_no_')
 
@@ -728,7 +748,7 @@ def test_every_frame_of_a_message_is_compressed(
 def test_what_zlib_deflates_is_received(
     server: bool, bits: int, takeover: bool
 ) -> None:
-    made = DeflateMessage()
+    made = DeflateMessage(client_max_window_bits=15)
     params: Params = {CLIENT_BITS if server else SERVER_BITS: str(bits)}
     if not takeover:
         params[NO_CLIENT if server else NO_SERVER] = None
