@@ -92,6 +92,8 @@ struct fixture {
     void (*on_open)(struct fixture *fixture, struct tws_client *client);
     void (*on_message)(struct fixture *fixture, struct tws_client *client,
                        const struct tws_event *event);
+    void (*on_frame)(struct fixture *fixture, struct tws_client *client,
+                     const struct tws_event *event);
     void (*on_ping)(struct fixture *fixture, struct tws_client *client,
                     const struct tws_event *event);
     void (*on_pong)(struct fixture *fixture, struct tws_client *client,
@@ -129,6 +131,7 @@ struct fixture {
     atomic_int closed;
     atomic_int refused;
     atomic_int messages;
+    atomic_int frames;
     atomic_int pings;
     atomic_int pongs;
     atomic_int receipts; /* by fixture_send() */
@@ -436,6 +439,21 @@ fixture_message(void *context, struct tws_client *client,
 }
 
 static inline void
+fixture_frame(void *context, struct tws_client *client,
+              const struct tws_event *event)
+{
+    struct fixture *fixture = context;
+    struct visitor *visitor = visitor_begin(fixture, client);
+    CHECK(visitor->opened);
+    CHECK_INT(event->type, TWS_EVENT_FRAME);
+    if (fixture->on_frame != NULL) {
+        fixture->on_frame(fixture, client, event);
+    }
+    visitor_end(fixture, visitor);
+    fixture->frames++;
+}
+
+static inline void
 fixture_ping(void *context, struct tws_client *client,
              const struct tws_event *event)
 {
@@ -656,6 +674,7 @@ fixture_make(struct fixture *fixture)
         .discard = fixture_discard,
         .open = fixture_open,
         .message = fixture_message,
+        .frame = fixture_frame,
         .ping = fixture_ping,
         .pong = fixture_pong,
         .sent = fixture_sent,

@@ -27,6 +27,18 @@ struct fixture {
     struct tws_error err;
 };
 
+static int discarded;
+
+static void
+count_discarded(void *context, void *user)
+{
+    (void)context;
+    CHECK_BYTES((const char *)user, strlen(user), "mine");
+    discarded++;
+}
+
+static char mine[] = "mine";
+
 static void
 open_fixture_with(struct fixture *f, size_t half_open_max, bool asks)
 {
@@ -39,6 +51,7 @@ open_fixture_with(struct fixture *f, size_t half_open_max, bool asks)
         .open_timeout = 1000 * SECOND,
         .close_timeout = 100 * SECOND,
         .half_open_max = half_open_max,
+        .discard = count_discarded,
         .asks = asks,
     };
     socklen_t length = sizeof(f->address);
@@ -374,9 +387,11 @@ TEST(end_closes_what_is_half_open)
     close_fixture(&f); /* NULL is fine */
 }
 
-/* Accepts what the owner is asked about, with a note. */
+/* Accepts what the owner is asked about, with a note, and something of its
+ * own. */
 static void
-accept_it(struct fixture *f, const char *note)
+accept_with(struct fixture *f, const char *note, struct tws_span extensions,
+            void *user)
 {
     const struct tws_http_limits limits = TWS_HTTP_LIMITS_DEFAULT;
     const struct tws_handshake_policy policy = {.protocol_count = 0};
@@ -389,9 +404,15 @@ accept_it(struct fixture *f, const char *note)
               TWS_OK);
     CHECK_INT(tws_handshake_judge(&head, &policy, &request, &f->err), TWS_OK);
     struct tws_span span = {.data = note, .length = strlen(note)};
-    CHECK_INT(tws_acceptor_accept(f->acceptor, &request, TWS_SPAN(""), span,
-                                  NULL, &f->err),
+    CHECK_INT(tws_acceptor_accept(f->acceptor, &request, extensions, span,
+                                  user, &f->err),
               TWS_OK);
+}
+
+static void
+accept_it(struct fixture *f, const char *note)
+{
+    accept_with(f, note, TWS_SPAN(""), NULL);
 }
 
 static bool
@@ -444,6 +465,49 @@ TEST(owner_is_asked_and_accepts)
     }
     CHECK_INT(tws_acceptor_half_open(f.acceptor), 0);
     close_fixture(&f);
+}
+
+TEST(what_is_the_owners_comes_out_with_the_connection)
+{
+    struct fixture f;
+    open_fixture_with(&f, 4, true);
+    discarded = 0;
+    int fd = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    accept_with(&f, "", TWS_SPAN("x-one; a=1"), mine);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_CONNECTED);
+    CHECK(f.accepted.user == mine);
+    char data[1024] = "";
+    CHECK(read(fd, data, sizeof(data) - 1) > 0);
+    CHECK(strstr(data, "\r\nSec-WebSocket-Extensions: x-one; a=1\r\n")
+          != NULL);
+    close(f.accepted.transport.fd);
+    tws_accepted_release(&f.accepted);
+    close(fd);
+    CHECK_INT(discarded, 0);
+    close_fixture(&f);
+    CHECK_INT(discarded, 0);
+}
+
+TEST(what_is_the_owners_comes_back)
+{
+    struct fixture f;
+    open_fixture_with(&f, 4, true);
+    discarded = 0;
+    /* Too late, and with the end of all. */
+    int late = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    accept_with(&f, "", TWS_SPAN(""), mine);
+    f.now += 1000 * SECOND;
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REFUSED);
+    CHECK_INT(discarded, 1);
+    close(late);
+    int fd = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    accept_with(&f, "", TWS_SPAN(""), mine);
+    close_fixture(&f);
+    CHECK_INT(discarded, 2);
+    close(fd);
 }
 
 TEST(owner_is_asked_and_answers)
@@ -550,6 +614,8 @@ RUN(T(hands_over_what_is_connected), T(head_in_pieces),
     T(deadlines_are_kept), T(oldest_makes_room), T(many_are_ready_at_once),
     T(system_that_can_not_accept), T(listener_that_is_shut_down),
     T(signal_ends_a_wait), T(end_closes_what_is_half_open),
-    T(owner_is_asked_and_accepts), T(owner_is_asked_and_answers),
+    T(owner_is_asked_and_accepts),
+    T(what_is_the_owners_comes_out_with_the_connection),
+    T(what_is_the_owners_comes_back), T(owner_is_asked_and_answers),
     T(what_is_not_decided_ends), T(what_is_accepted_too_late_ends),
     T(others_go_on_while_the_owner_decides))

@@ -324,6 +324,28 @@ TEST(reserved_bits_that_an_extension_claimed)
     }
 }
 
+TEST(reserved_opcodes_that_an_extension_claimed)
+{
+    for (unsigned opcode = 0; opcode < 16; opcode++) {
+        for (unsigned claimed = 0; claimed < 16; claimed++) {
+            uint8_t wire[] = {(uint8_t)(0x80 | opcode), 0};
+            struct tws_frame_reader reader;
+            struct tws_piece piece;
+            struct tws_error err;
+            tws_frame_reader_init(&reader, TWS_CLIENT);
+            CHECK_INT(reader.opcodes_allowed, 0);
+            reader.opcodes_allowed = (uint16_t)(1U << claimed);
+            struct tws_input input = {.data = wire, .length = 2};
+            bool known = tws_opcode_is_known(opcode) || opcode == claimed;
+            CHECK_INT(tws_frame_reader_next(&reader, &input, &piece, &err),
+                      known ? TWS_OK : TWS_PROTOCOL);
+            if (known) {
+                CHECK_INT(piece.header->opcode, opcode);
+            }
+        }
+    }
+}
+
 /* Far into a frame that no test can send: offsets past 32 bits and the place
  * of the key. */
 TEST(skipping_far)
@@ -417,5 +439,6 @@ TEST(copies_know_ascii)
 RUN(T(small_frames_cut_at_every_place),
     T(large_frames_cut_around_their_borders),
     T(the_first_piece_comes_with_the_header), T(no_input), T(broken_headers),
-    T(reserved_bits_that_an_extension_claimed), T(skipping_far),
+    T(reserved_bits_that_an_extension_claimed),
+    T(reserved_opcodes_that_an_extension_claimed), T(skipping_far),
     T(copies_know_ascii))
