@@ -87,6 +87,7 @@ class EchoServer(twspy.Server):
 
     def onopen(self, client: twspy.Connection) -> None:
         self.extensions = client.extensions
+        self.count = 0
 
     def onmessage(
         self, client: twspy.Connection, message: twspy.Message

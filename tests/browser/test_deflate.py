@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from browsers import launch

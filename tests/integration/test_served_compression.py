@@ -72,9 +72,7 @@ class Peer:
             bits.append(frame.rsv)
             if self.per_frame:
                 data += (
-                    self.inflate(frame.payload)
-                    if frame.rsv
-                    else frame.payload
+                    self.inflate(frame.payload) if frame.rsv else frame.payload
                 )
             else:
                 data += frame.payload
