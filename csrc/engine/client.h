@@ -147,9 +147,7 @@ struct tws_client_message {
                       * never will; NULL: neither; on failure it stays
                       * the caller's */
     uint8_t opcode;
-    uint8_t compress; /* enum tws_compress, which does not hold where that is
-                       * of no use at all: it grows, and nothing may refer to
-                       * it */
+    uint8_t compress; /* enum tws_compress */
     bool at_once;     /* do not wait for another thread that compresses */
 };
 

@@ -102,6 +102,18 @@ take_control(struct tws_assembler *assembler, const struct tws_piece *piece,
                           event, err);
 }
 
+static enum tws_status
+check_fragments(const struct tws_assembler *assembler,
+                const struct tws_message_limits *limits, struct tws_error *err)
+{
+    if (assembler->fragments >= limits->fragments) {
+        return tws_error_protocol(err, TWS_CLOSE_POLICY,
+                                  "message of more than %" PRIu32 " fragments",
+                                  limits->fragments);
+    }
+    return TWS_OK;
+}
+
 /* The rules that a data frame's header must meet (§5.4, and our limits). */
 static enum tws_status
 start_frame(struct tws_assembler *assembler,
@@ -128,25 +140,25 @@ start_frame(struct tws_assembler *assembler,
         if (status != TWS_OK) {
             return status;
         }
+        if (assembler->compressed) {
+            /* It counts as bytes are made. */
+            return assembler->chunked || assembler->skipping
+                       ? TWS_OK
+                       : check_fragments(assembler, limits, err);
+        }
     }
     if (assembler->chunked || assembler->skipping) {
         return TWS_OK; /* these limits are for what is kept */
     }
     /* Subtracting can't overflow; adding a peer's 63-bit length could. */
     uint64_t have = tws_buffer_length(&assembler->message);
-    uint64_t more = assembler->compressed ? 0 : header->length;
-    if (have > limits->size || more > limits->size - have) {
+    if (have > limits->size || header->length > limits->size - have) {
         return tws_error_protocol(err, TWS_CLOSE_MESSAGE_TOOBIG,
                                   "message of at least %" PRIu64
                                   " bytes, the limit is %" PRIu64,
-                                  have + more, limits->size);
+                                  have + header->length, limits->size);
     }
-    if (assembler->fragments >= limits->fragments) {
-        return tws_error_protocol(err, TWS_CLOSE_POLICY,
-                                  "message of more than %" PRIu32 " fragments",
-                                  limits->fragments);
-    }
-    return TWS_OK;
+    return check_fragments(assembler, limits, err);
 }
 
 /* The common case: a message in one frame that lies whole in the input. */
@@ -259,7 +271,7 @@ tws_assembler_take(struct tws_assembler *assembler,
             return status;
         }
         if (piece->last && header->fin && assembler->opcode == 0
-            && !(assembler->chunked | assembler->compressed)) {
+            && !assembler->chunked) {
             return take_whole(piece, event, err);
         }
         if (header->opcode != TWS_OPCODE_CONTINUATION) {

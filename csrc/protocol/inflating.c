@@ -40,6 +40,9 @@ tws_inflating_start(struct tws_assembler *assembler,
                                   "continuation frame with RSV1, which "
                                   "belongs to a message's first frame");
     }
+    if (assembler->compressed && assembler->opcode == 0) {
+        assembler->opcode = header->opcode; /* it is not taken as it lies */
+    }
     if (!assembler->compressed || assembler->skipping) {
         return TWS_OK;
     }

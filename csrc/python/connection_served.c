@@ -83,13 +83,14 @@ judge_frames(ConnectionObject *conn, int result)
 
 /* Through client.sock, whose hooks see each frame. */
 static int
-send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment)
+send_as_frames(ConnectionObject *conn, PyObject *message, size_t fragment,
+               enum tws_compress compress)
 {
     PyObject *frames = tws_connection_frames(message, fragment);
     if (frames == NULL) {
         return -1;
     }
-    struct tws_sending sending = {.stream = NULL};
+    struct tws_sending sending = {.compress = compress};
     int result = tws_websocket_send_frames(
         (WebsocketObject *)conn->sock, &PyTuple_GET_ITEM(frames, 0),
         PyTuple_GET_SIZE(frames), 0, &sending, NULL);
@@ -157,7 +158,8 @@ queue(ConnectionObject *conn, PyObject *message,
             (enum tws_compress)outgoing->compress, deadline);
     }
     if (ws != NULL && ws->send_hooks != NULL) {
-        return send_as_frames(conn, message, outgoing->fragment);
+        return send_as_frames(conn, message, outgoing->fragment,
+                              (enum tws_compress)outgoing->compress);
     }
     if (((ServerObject *)conn->server)->tells_sent) {
         outgoing->receipt = Py_NewRef(message);
@@ -628,7 +630,9 @@ send_compressed(ConnectionObject *conn, PyObject *object,
     }
     else if (frame->fin && frame->opcode != TWS_OPCODE_CONTINUATION) {
         struct tws_client_message message = {.payload = payload,
-                                             .opcode = frame->opcode};
+                                             .opcode = frame->opcode,
+                                             .compress =
+                                                 (uint8_t)sending->compress};
         status = tws_served_out_message(conn->client, &message, &err);
     }
     else {
