@@ -207,8 +207,10 @@ step(struct tws_inflater *inflater, struct tws_input *input, uint8_t *room,
     int result = inflate(zlib, Z_SYNC_FLUSH);
     *got = out - zlib->avail_out;
     in -= zlib->avail_in;
-    input->data += in;
-    input->length -= in;
+    if (in > 0) { /* else there may be no memory to step forward in */
+        input->data += in;
+        input->length -= in;
+    }
     switch (result) {
     case Z_STREAM_END:
         inflater->ended = true;
@@ -281,6 +283,9 @@ tws_inflater_end(struct tws_inflater *inflater, uint8_t *room, size_t size,
     enum tws_status status = TWS_OK;
     size_t more = 0;
     *got = 0;
+    if (size == 0) {
+        return TWS_AGAIN;
+    }
     if (!inflater->ending) {
         if (inflater->full) {
             status = tws_inflater_read(inflater, &input, room, size, got, err);
