@@ -62,6 +62,11 @@ static const struct corpus_message corpus[] = {
     /* the same, with its last bytes of input to make 70 of output */
     {8, true, BYTES("\xfb\xff\x1f\x08\x12\xa9\x02\x00"),
      BYTES("\xff\xff\xff\xff\xff" RUN_70)},
+    /* the same with a block that is not, which needs short codes */
+    {8, true,
+     BYTES("\xec\xe0\x81\x00\x00\x00\x00\x80\x20\xb0\xee\x2f\xb1\x48\x05\x0c"),
+     BYTES("aaaaa" RUN_70 RUN_70 RUN_70 RUN_70 RUN_70 RUN_70 RUN_70 RUN_70
+               RUN_70 RUN_70 RUN_70)},
     /* an empty block that is the last, cut as any other */
     {8, true, BYTES("\x01"), BYTES("")},
     {8, false, BYTES("\xf2\x48\xcd\xc9\xc9\x07\x04"), BYTES("Hello")},

@@ -480,8 +480,11 @@ TEST(a_message_in_parts)
         CHECK(parts[i] > 0 || end || tws_buffer_length(&out) == before);
         done += parts[i];
         /* All of it is there for the peer at once. */
-        struct tws_input input = {.data = tws_buffer_data(&out) + before,
+        struct tws_input input = {.data = tws_buffer_data(&out),
                                   .length = tws_buffer_length(&out) - before};
+        if (before > 0) {
+            input.data += before;
+        }
         CHECK_INT(tws_inflater_read(inflater, &input, room + inflated,
                                     sizeof(room) - inflated, &got, &err),
                   TWS_OK);
