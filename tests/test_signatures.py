@@ -88,7 +88,8 @@ def test_methods_have_signature_and_docstring(cls: type, name: str) -> None:
         ),
         (
             twspy.Server.broadcast,
-            "(self, /, message, to=None, exclude=None, slow='skip', *, compress=None)",
+            "(self, /, message, to=None, exclude=None, slow='skip', *, "
+            'compress=None)',
         ),
     ],
 )
