@@ -435,7 +435,7 @@ class DeflateMessage(_Deflate):
         server_max_window_bits: SupportsIndex | None = None,
         client_max_window_bits: SupportsIndex | Literal[True] | None = True,
         level: SupportsIndex = -1,
-        mem_level: SupportsIndex = 8,
+        mem_level: SupportsIndex = 5,
         threshold: SupportsIndex = 64,
         shared: bool = False,
     ) -> None: ...
@@ -459,7 +459,7 @@ class DeflateFrame(_Deflate):
         max_window_bits: SupportsIndex | None = None,
         no_context_takeover: bool = False,
         level: SupportsIndex = -1,
-        mem_level: SupportsIndex = 8,
+        mem_level: SupportsIndex = 5,
         threshold: SupportsIndex = 64,
     ) -> None: ...
     @property

@@ -44,8 +44,8 @@ struct script {
     /* Of compressed_script.h. */
     struct tws_compression_terms terms; /* of the end that reads */
     bool compression;                   /* was agreed */
-    bool loose; /* the error shows wherever it does */
-    struct tws_deflater *deflater; /* of the end that writes */
+    bool loose;                         /* the error shows wherever it does */
+    struct tws_deflater *deflater;      /* of the end that writes */
 };
 
 enum script_cut_mode { CUT_STEP, CUT_ONCE, CUT_TWICE, CUT_RANDOM };

@@ -49,7 +49,7 @@ class Peer:
         per_frame: bool = False,
     ) -> None:
         self.raw = RawPeer.connect(
-            server.address, **{'Sec_WebSocket_Extensions': offer}
+            server.address, Sec_WebSocket_Extensions=offer
         )
         self.per_frame = per_frame
         self.inflate = Inflater(bits, takeover)
