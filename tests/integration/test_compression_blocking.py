@@ -84,7 +84,9 @@ def make(server: bool, opened: list[Any]) -> Make:
             )
         else:
             extension = (PythonMessage if python else DeflateMessage)(
-                threshold=threshold
+                server_max_window_bits=15,
+                client_max_window_bits=15,
+                threshold=threshold,
             )
         # Whoever fails waits for the peer to close, which does not.
         options.setdefault('close_timeout', 0.05)
