@@ -25,7 +25,7 @@ enum {
  * GIL costs more than it gains. */
 enum {
     TWS_DEFLATE_ALONE_MIN = 2 * 1024,
-    TWS_INFLATE_ALONE_MIN = 2 * 1024,
+    TWS_INFLATE_ALONE_MIN = 4 * 1024,
 };
 
 typedef struct {

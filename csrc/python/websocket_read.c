@@ -436,13 +436,16 @@ check_not_read_ahead(WebsocketObject *ws, const char *what)
 const char tws_websocket_recv_doc[] = PyDoc_STR(
     "recv($self, /)\n--\n\n"
     "Wait for the next frame and return it, a Frame.\n\n"
-    "The frame has passed the recv hooks. Only the framing is checked: text\n"
+    "The frame has passed the extensions that were agreed on, and then the\n"
+    "recv hooks: what was compressed comes inflated, without rsv1, fragment by\n"
+    "fragment. Only the framing is checked: text\n"
     "may be bad UTF-8, and pings and Close frames are returned, not\n"
     "answered.\n\n"
     "Raises TimeoutError, or BlockingIOError on a non-blocking websocket;\n"
     "either way nothing is lost and the next call goes on. ProtocolError,\n"
     "with the close code to send, where the peer breaks the framing (RFC\n"
-    "6455 section 5.2) or a frame is larger than max_size; every further\n"
+    "6455 section 5.2), a frame is larger than max_size, inflated or not, or\n"
+    "can't be inflated; every further\n"
     "call raises it again, and closing is up to the caller. SocketClosed at\n"
     "the end of the stream. ConcurrencyError while another thread receives.\n"
     "RuntimeError where a Connection reads ahead (twspy.connect()).");
