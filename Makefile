@@ -49,7 +49,7 @@ ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thr
 
 valgrind: packages-dev ## run the C tests under valgrind
 	@$(CORE) SANITIZE= tests
-	@$$(tools/find_python.sh) tools/run_ctests.py --jobs $(JOBS) --timeout 600 --wrap \
+	@TWS_TESTS_BRIEF=1 $$(tools/find_python.sh) tools/run_ctests.py --jobs $(JOBS) --timeout 600 --wrap \
 	  'valgrind -q --fair-sched=try --suppressions=tools/valgrind.supp --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
 	  $$($(CORE) SANITIZE= names)
 

@@ -46,6 +46,14 @@ static int harness_failures; /* of the test that runs */
         }                                                                     \
     } while (0)
 
+/* For loops over every size or seed: 1, or `brief` where $TWS_TESTS_BRIEF is
+ * set, as some will do where everything takes fifty times as long. */
+static inline unsigned
+harness_step(unsigned brief)
+{
+    return getenv("TWS_TESTS_BRIEF") != NULL ? brief : 1;
+}
+
 struct harness_test {
     const char *name;
     void (*run)(void);

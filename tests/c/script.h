@@ -678,12 +678,13 @@ script_play_everywhere(const struct script *script)
 {
     size_t total = tws_buffer_length(&script->wire);
     bool good = script_play(script, &(struct script_cut){.n = total + 1});
-    for (size_t n = 1; good && n <= 20; n++) {
+    for (size_t n = 1; good && n <= 20; n += harness_step(6)) {
         good = script_play(script, &(struct script_cut){.n = n})
                && script_play(script,
                               &(struct script_cut){.n = n, .guarded = true});
     }
-    for (size_t n = 1; good && n < total; n++) {
+    for (size_t n = 1; good && n < total;
+         n += harness_step(1 + (unsigned)total / 8)) {
         good = script_play(
             script,
             &(struct script_cut){.mode = CUT_ONCE, .n = n, .direct = true});

@@ -413,7 +413,10 @@ EACH_TERMS(several_threads_send)
         if (got) {
             const char *data = (const char *)tws_buffer_data(&whole.data);
             size_t length = tws_buffer_length(&whole.data);
-            CHECK(sscanf(data, "%2u %4u", &number, &count) == 2);
+            char head[8] = "";
+            CHECK(length >= sizeof(head));
+            memcpy(head, data, sizeof(head) - 1);
+            CHECK(sscanf(head, "%2u %4u", &number, &count) == 2);
             must(number < SENDERS, "the number of a sender");
             CHECK_INT(count, next[number]++);
             CHECK_INT(length, 20 + count * 37 % 500);
