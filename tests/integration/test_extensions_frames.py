@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -662,6 +663,20 @@ def test_nothing_is_looked_at_twice(peers: Peers, size: int) -> None:
     assert join() is None
 
 
+def test_nobody_is_asked_where_there_is_no_room(peers: Peers) -> None:
+    """Not even where nothing of this end's is left to be sent."""
+    sock, _ = peers.server(Numbered)
+    with socket.socket(fileno=os.dup(sock.fileno())) as same:
+        same.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                same.send(bytes(1 << 16))
+    sock.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        sock.send(Frame(BINARY, b'x'))
+    assert sock.extensions[0].sent == 0  # type: ignore[attr-defined]
+
+
 def test_control_frames_pass_by(peers: Peers) -> None:
     """Also while onsend() takes its time."""
     sock, peer = peers.server(Nosy)
@@ -762,7 +777,9 @@ def test_received_in_pieces_by_a_server(leave: bool) -> None:
         def onmessage(self, client: Any, message: Any) -> None:
             if message.payload == b'stream':
                 got = []
-                for chunk in client.recv_stream():
+                # Kept, so that nothing else ends it.
+                client.stream = client.recv_stream()
+                for chunk in client.stream:
                     got.append(chunk)
                     if leave:
                         break
