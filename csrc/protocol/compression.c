@@ -34,23 +34,32 @@ give_inflater_back(struct tws_compression *compression)
 }
 
 void
-tws_compression_free(struct tws_compression *compression)
+tws_compression_end(struct tws_compression *compression)
 {
-    if (compression == NULL) {
-        return;
-    }
+    compression->stale = true;
     if (compression->terms.out_takeover) {
         tws_deflater_free(compression->deflater);
+        compression->deflater = NULL;
     }
     else {
         give_deflater_back(compression);
     }
     if (compression->terms.in_takeover) {
         tws_inflater_free(compression->inflater);
+        compression->inflater = NULL;
     }
     else {
         give_inflater_back(compression);
     }
+}
+
+void
+tws_compression_free(struct tws_compression *compression)
+{
+    if (compression == NULL) {
+        return;
+    }
+    tws_compression_end(compression);
     tws_deflate_pool_release(compression->pool);
     pthread_mutex_destroy(&compression->lock);
     free(compression);

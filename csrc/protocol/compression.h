@@ -60,6 +60,10 @@ struct tws_compression *
 tws_compression_new(const struct tws_compression_terms *terms,
                     struct tws_deflate_pool *pool);
 void tws_compression_free(struct tws_compression *compression); /* or NULL */
+/* Nothing comes or goes any more, while somebody still holds it: frees the
+ * contexts, or gives back what was borrowed. With the lock, and for who
+ * receives. */
+void tws_compression_end(struct tws_compression *compression);
 
 /* Appends the compressed form of a message (or frame), or of a part of it
  * where `end` is false; see tws_deflater_add(). With the lock. After a

@@ -114,6 +114,9 @@ release_descriptor(WebsocketObject *ws)
     tws_buffer_release(&ws->partial);
     tws_buffer_release(&ws->out);
     tws_buffer_release(&ws->control);
+    if (ws->compression != NULL) {
+        tws_compression_end(ws->compression);
+    }
     tws_transport_release(&ws->transport);
     if (ws->socket != NULL) {
         /* Of the base, _socket.socket: that of socket.socket is Python code,

@@ -292,6 +292,44 @@ TEST(who_stops_gives_back)
     }
 }
 
+/* In the middle of a message: what was its own is freed, what was borrowed
+ * goes back; and it could go on. */
+TEST(the_end_leaves_no_contexts)
+{
+    for (int takeover = 0; takeover < 2; takeover++) {
+        struct fixture f = begin(takeover == 1, takeover == 1);
+        struct tws_deflate_settings settings = {
+            .window_bits = 11, .mem_level = 4, .level = 6};
+        struct tws_buffer out = TWS_BUFFER_EMPTY;
+        uint8_t data[2] = {0xf2, 0x48};
+        uint8_t room[8];
+        size_t got;
+        struct tws_error err;
+        struct tws_input input = {.data = data, .length = sizeof(data)};
+        tws_compression_end(f.compression); /* nothing yet */
+        size_t first = deflate_text(&f, false, &out);
+        CHECK_INT(tws_compression_inflate(f.compression, &input, room,
+                                          sizeof(room), &got, &err),
+                  TWS_OK);
+        struct tws_deflater *deflater = f.compression->deflater;
+        struct tws_inflater *inflater = f.compression->inflater;
+        tws_compression_end(f.compression);
+        CHECK(f.compression->deflater == NULL);
+        CHECK(f.compression->inflater == NULL);
+        if (takeover == 0) {
+            CHECK(tws_deflate_pool_take_deflater(f.pool, &settings)
+                  == deflater);
+            CHECK(tws_deflate_pool_take_inflater(f.pool, 13) == inflater);
+            tws_deflate_pool_give_deflater(f.pool, deflater);
+            tws_deflate_pool_give_inflater(f.pool, inflater);
+        }
+        CHECK_INT(deflate_text(&f, false, &out), first);
+        CHECK_INT(inflate_hello(&f, false), TWS_OK);
+        tws_buffer_release(&out);
+        end(&f);
+    }
+}
+
 TEST(small_messages_go_as_they_are)
 {
     static const struct {
@@ -387,6 +425,6 @@ RUN(T(nothing_is_made_before_its_use), T(messages_refer_to_those_before),
     T(a_message_in_parts_has_one_context),
     T(what_did_not_go_out_is_not_referred_to),
     T(borrowed_contexts_go_back_at_the_end), T(who_stops_gives_back),
-    T(small_messages_go_as_they_are), T(the_pool_lives_as_long),
-    T(no_memory_for_a_new_one), T(no_memory_for_a_context),
-    T(a_failure_is_forgotten))
+    T(the_end_leaves_no_contexts), T(small_messages_go_as_they_are),
+    T(the_pool_lives_as_long), T(no_memory_for_a_new_one),
+    T(no_memory_for_a_context), T(a_failure_is_forgotten))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import random
+import resource
 import socket
 import struct
 import threading
@@ -562,8 +563,9 @@ def test_a_frame_that_is_compressed_already_goes_as_it_is(ends: Pair) -> None:
     payload = noise(500)
     conn.send(payload)
     assert peer.read().payload == payload
-    conn.sock.send(Frame(BINARY, Deflater()(payload), rsv1=True))
-    assert peer.read().payload == payload
+    other = noise(300, 2)
+    conn.sock.send(Frame(BINARY, Deflater()(other), rsv1=True))
+    assert peer.read().payload == other
     # The peer's window has moved on by then.
     conn.send(payload)
     assert peer.read().payload == payload
@@ -1062,6 +1064,30 @@ def test_by_way_of_a_server() -> None:
             for message in messages:
                 conn.send(message)
             assert [conn.recv().payload for _ in messages] == messages
+
+
+def memory() -> int:
+    """Bytes that this process has in memory."""
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_closed_connections_keep_no_contexts() -> None:
+    kept = []
+    payload = text_of(40_000)
+    before = memory()
+    for _ in range(40):
+        extension = DeflateMessage(
+            server_max_window_bits=15, client_max_window_bits=15, mem_level=9
+        )
+        one, two = twspy.pair(compression=extension)
+        for sender, receiver in ((one, two), (two, one)):
+            sender.send(payload)
+            assert receiver.recv().payload == payload
+        one.sock.close()
+        two.sock.close()
+        kept += [one, two]
+    assert memory() - before < len(kept) * 100 * KIB  # of 550 KiB each
 
 
 def test_connections_leave_nothing_behind() -> None:
