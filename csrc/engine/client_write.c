@@ -69,10 +69,11 @@ write_or_queue_lock_held(struct tws_client *client, struct iovec *parts,
         size_t length = parts[i].iov_len;
         size_t skip = written < length ? written : length;
         written -= skip;
-        if (tws_buffer_append(&client->queue,
-                              (uint8_t *)parts[i].iov_base + skip,
-                              length - skip)
-            != TWS_OK) {
+        if (skip < length
+            && tws_buffer_append(&client->queue,
+                                 (uint8_t *)parts[i].iov_base + skip,
+                                 length - skip)
+                   != TWS_OK) {
             return no_memory_lock_held(client, err);
         }
     }

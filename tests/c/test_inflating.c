@@ -408,6 +408,29 @@ TEST(compressed_bytes_have_a_limit)
     }
 }
 
+TEST(fragments_have_a_limit)
+{
+    for (unsigned i = 0; i < EVERY_TERMS; i++) {
+        struct script s;
+        compressed_init(&s, TWS_SERVER, i);
+        s.limits.fragments = 3;
+        compressed_message(&s, TWS_OPCODE_TEXT, 1, 100, true, NULL);
+        compressed_frame(&s, MORE | TEXT, "a", 1);
+        for (int j = 0; j < 2; j++) {
+            if (s.terms.per_frame) {
+                compressed_frame(&s, MORE, "b", 1);
+            }
+            else {
+                script_say(&s, MORE, "");
+            }
+        }
+        script_header(&s, MORE | (s.terms.per_frame ? TWS_RSV1 : 0), 1);
+        script_breaks(&s, 1008);
+        CHECK(script_play_everywhere(&s));
+        script_free(&s);
+    }
+}
+
 /* ---- bombs -------------------------------------------------------------- */
 
 enum { MIB = 1 << 20, BOMB_MIB = 900 };
@@ -574,6 +597,35 @@ TEST(a_bomb_in_a_stream)
     bomb_end(&bomb);
 }
 
+/* What was announced of a message in chunks does not count for the next. */
+TEST(the_count_begins_anew_behind_a_stream)
+{
+    char noise[900];
+    uint64_t random = 1;
+    for (size_t i = 0; i < sizeof(noise); i++) {
+        noise[i] = (char)script_random(&random);
+    }
+    for (unsigned i = 0; i < EVERY_TERMS; i++) {
+        struct script s;
+        bool good = true;
+        compressed_init(&s, TWS_SERVER, i);
+        s.limits.size = sizeof(noise);
+        for (int j = 0; j < 9; j++) {
+            compressed_frames(&s, TWS_OPCODE_BINARY, noise, sizeof(noise),
+                              1000, NULL);
+            script_expect(&s, TWS_EVENT_BINARY, noise, sizeof(noise));
+        }
+        for (uint64_t seed = 0; good && seed < 100; seed++) {
+            good = script_play(&s, &(struct script_cut){.mode = CUT_RANDOM,
+                                                        .seed = seed,
+                                                        .chunked = true,
+                                                        .mixed = true});
+        }
+        CHECK(good);
+        script_free(&s);
+    }
+}
+
 /* ---- memory ------------------------------------------------------------- */
 
 TEST(memory_that_runs_out)
@@ -597,6 +649,17 @@ TEST(memory_that_runs_out)
         }
         bomb_end(&bomb);
     }
+}
+
+TEST(an_unfinished_message_holds_nothing_in_the_end)
+{
+    struct bomb bomb;
+    bomb_init(&bomb, false);
+    CHECK_INT(bomb_give(&bomb, (const uint8_t *)"\x42\x01\x00", 3), TWS_AGAIN);
+    CHECK(bomb.compression->inflater != NULL);
+    tws_assembler_release(&bomb.assembler);
+    bomb.err.close_code = 1009;
+    bomb_end(&bomb);
 }
 
 /* ---- what takes long ---------------------------------------------------- */
@@ -635,6 +698,13 @@ TEST(heavy_input)
     bomb_init(&bomb, false);
     CHECK_INT(bomb_give(&bomb, (const uint8_t *)"\x42\x01\x00", 3), TWS_AGAIN);
     CHECK(is_heavy(&bomb, "\x80\x7e\x20\x00", 4, 9000));
+    tws_compression_stop_inflating(bomb.compression);
+    tws_assembler_release(&bomb.assembler);
+    bomb.assembler.compression = bomb.compression;
+    CHECK_INT(
+        bomb_give(&bomb, (const uint8_t *)"\x02\x7f\0\0\0\0\0\1\0\0", 10),
+        TWS_AGAIN);
+    CHECK(!is_heavy(&bomb, "", 0, 9000)); /* it is plain */
     bomb.err.close_code = 1009;
     tws_compression_stop_inflating(bomb.compression);
     bomb_end(&bomb);
@@ -646,6 +716,8 @@ RUN(T(a_small_stream_cut_at_every_place), T(a_small_stream_streamed_in_parts),
     T(rsv1_without_an_agreement), T(broken_data), T(text_that_is_not_utf8),
     T(text_fails_at_once), T(characters_across_frames),
     T(the_size_limit_counts_inflated_bytes), T(allowance),
-    T(compressed_bytes_have_a_limit), T(a_bomb_in_one_frame),
+    T(compressed_bytes_have_a_limit), T(fragments_have_a_limit),
+    T(the_count_begins_anew_behind_a_stream),
+    T(an_unfinished_message_holds_nothing_in_the_end), T(a_bomb_in_one_frame),
     T(a_bomb_in_fragments), T(a_bomb_in_a_stream), T(memory_that_runs_out),
     T(heavy_input))
