@@ -203,7 +203,7 @@ script_new_text(size_t length, bool ascii)
 {
     static const char characters[] = "a\xc3\xb1\xe2\x82\xac\xf0\x9d\x84\x9e";
     size_t step = ascii ? 1 : sizeof(characters) - 1;
-    char *text = malloc(length + step);
+    char *text = calloc(1, length + step); /* gcc does not see it filled */
     script_must(text != NULL);
     for (size_t i = 0; i < length; i += step) {
         memcpy(text + i, characters, step);

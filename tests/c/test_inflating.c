@@ -600,7 +600,7 @@ TEST(a_bomb_in_a_stream)
 /* What was announced of a message in chunks does not count for the next. */
 TEST(the_count_begins_anew_behind_a_stream)
 {
-    char noise[900];
+    static char noise[900];
     uint64_t random = 1;
     for (size_t i = 0; i < sizeof(noise); i++) {
         noise[i] = (char)script_random(&random);
