@@ -209,6 +209,15 @@ enum tws_status tws_client_send_shared(struct tws_client *client,
                                        struct tws_span frame, size_t payload,
                                        void *receipt, struct tws_error *err);
 
+/* As tws_client_send_packed(), of frames some of which the program has
+ * compressed itself: what they refer to is its own business, but what is
+ * compressed here later must not refer to what was before them. It may wait
+ * for another thread that compresses. */
+enum tws_status tws_client_send_foreign(struct tws_client *client,
+                                        struct tws_span frames,
+                                        enum tws_standing standing,
+                                        struct tws_error *err);
+
 /* Nothing is sent any more; others may hold the client for long. The memory of
  * what compressed goes back, unless another thread is about to find out. */
 void tws_client_end_compression(struct tws_client *client);

@@ -175,6 +175,19 @@ tws_client_send_shared(struct tws_client *client, struct tws_span frame,
     return status;
 }
 
+enum tws_status
+tws_client_send_foreign(struct tws_client *client, struct tws_span frames,
+                        enum tws_standing standing, struct tws_error *err)
+{
+    struct tws_compression *compression = client->compression;
+    pthread_mutex_lock(&compression->lock);
+    enum tws_status status = tws_client_send_packed(client, frames, standing,
+                                                    0, 0, NULL, err);
+    tws_compression_forget_sent(compression);
+    pthread_mutex_unlock(&compression->lock);
+    return status;
+}
+
 /* The end ----------------------------------------------------------------- */
 
 void

@@ -651,6 +651,7 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
     struct tws_error err;
     int result = -1;
     enum tws_standing standing = TWS_STANDS_BETWEEN;
+    bool marked = false;
     if (conn->frames != NULL && count > 0) {
         return send_packed_extended(conn, frames, count, sending);
     }
@@ -662,7 +663,9 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
         result = -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (!tws_opcode_is_control(((FrameObject *)frames[i])->opcode)) {
+        const FrameObject *frame = (const FrameObject *)frames[i];
+        marked = marked || (frame->rsv & TWS_RSV1) != 0;
+        if (!tws_opcode_is_control(frame->opcode)) {
             standing =
                 sending->stream != NULL ? TWS_STANDS_WITHIN : TWS_STANDS_ALONE;
         }
@@ -673,8 +676,8 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
     struct tws_span bytes = {.data = (const char *)tws_buffer_data(&out),
                              .length = tws_buffer_length(&out)};
     result = sent(conn,
-                  tws_client_send_packed(conn->client, bytes, standing, 0, 0,
-                                         NULL, &err),
+                  tws_served_out_packed(conn->client, bytes, standing, marked,
+                                        &err),
                   &err);
 done:
     tws_buffer_release(&out);

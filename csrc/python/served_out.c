@@ -37,6 +37,22 @@ tws_served_out_message(struct tws_client *client,
 }
 
 enum tws_status
+tws_served_out_packed(struct tws_client *client, struct tws_span frames,
+                      enum tws_standing standing, bool marked,
+                      struct tws_error *err)
+{
+    enum tws_status status;
+    if (!marked || client->compression == NULL) {
+        return tws_client_send_packed(client, frames, standing, 0, 0, NULL,
+                                      err);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    status = tws_client_send_foreign(client, frames, standing, err);
+    Py_END_ALLOW_THREADS
+    return status;
+}
+
+enum tws_status
 tws_served_out_begin(struct tws_client *client, const void *stream,
                      enum tws_compress compress, struct tws_error *err)
 {

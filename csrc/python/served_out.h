@@ -10,6 +10,12 @@
 enum tws_status tws_served_out_message(struct tws_client *client,
                                        struct tws_client_message *message,
                                        struct tws_error *err);
+/* tws_client_send_packed(), of what counts as no message; `marked`: the program
+ * has set RSV1 itself, tws_client_send_foreign(). */
+enum tws_status tws_served_out_packed(struct tws_client *client,
+                                      struct tws_span frames,
+                                      enum tws_standing standing, bool marked,
+                                      struct tws_error *err);
 /* tws_client_begin_stream() */
 enum tws_status tws_served_out_begin(struct tws_client *client,
                                      const void *stream,

@@ -227,6 +227,26 @@ def test_hooks_on_frames(server: EchoServer, offer: Offer) -> None:
         assert seen[-4:] == [JSON.encode(), JSON.encode(), b'a', b'b']
 
 
+def test_frames_that_the_program_has_compressed(
+    server: EchoServer, offer: Offer
+) -> None:
+    """What follows does not refer to what was before them."""
+    ping = twspy.Frame(twspy.OPCODE_PING, b'')
+    foreign = bytes(1 << 17)
+    frame = twspy.Frame(
+        twspy.OPCODE_BINARY, Deflater(9)(foreign, alone=True), rsv1=True
+    )
+    with Peer(server, offer[0], **offer[1]) as peer:
+        client = held(server)
+        for frames in [frame], [ping, frame]:
+            client.send(JSON)
+            peer.expect(JSON.encode(), RSV1)
+            client.sock.send(*frames)
+            peer.expect(foreign, RSV1)
+            client.send(JSON)
+            peer.expect(JSON.encode(), RSV1)
+
+
 def test_broadcast(server: EchoServer) -> None:
     peers = [Peer(server, offer, **how) for offer, how in OFFERS * 2]
     plain = RawPeer.connect(server.address)
