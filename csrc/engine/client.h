@@ -230,6 +230,7 @@ struct tws_client_stream {
     struct tws_buffer behind;      /* frames that wait for the end of it */
     struct tws_deflater *deflater; /* owned, for its fragments, which know of
                                     * no other message; NULL: it is plain */
+    enum tws_compress compress;    /* what was asked for */
 };
 
 /* TWS_AGAIN: another one has not ended; see TWS_AWAIT_STREAM. TWS_EOF: the

@@ -50,6 +50,7 @@ tws_client_begin_stream(struct tws_client *client, const void *owner,
         return tws_error_nomem(err);
     }
     stream->owner = owner;
+    stream->compress = compress;
     if (compression != NULL && compress != TWS_COMPRESS_NEVER) {
         stream->deflater = tws_deflate_pool_take_deflater(
             compression->pool, &compression->terms.out);
@@ -156,6 +157,28 @@ send_compressed(struct tws_client *client, struct tws_deflater *deflater,
     return status;
 }
 
+/* Of the stream, for its next fragment; NULL: it goes as it is. A message that
+ * is in one frame after all is judged by its size as any other. */
+static struct tws_deflater *
+find_deflater(struct tws_client *client, const struct tws_frame_header *header)
+{
+    struct tws_deflater *deflater = NULL;
+    const struct tws_compression *compression = client->compression;
+    if (compression == NULL) {
+        return NULL;
+    }
+    pthread_mutex_lock(&client->lock);
+    const struct tws_client_stream *stream = client->stream;
+    if (stream != NULL
+        && (!header->fin || header->opcode == TWS_OPCODE_CONTINUATION
+            || tws_compression_wants(compression, (size_t)header->length,
+                                     stream->compress))) {
+        deflater = stream->deflater;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return deflater;
+}
+
 enum tws_status
 tws_client_send_fragment(struct tws_client *client, uint8_t opcode, bool fin,
                          const struct tws_span parts[2], struct tws_error *err)
@@ -165,12 +188,7 @@ tws_client_send_fragment(struct tws_client *client, uint8_t opcode, bool fin,
         .fin = fin,
         .length = parts[0].length + parts[1].length,
     };
-    struct tws_deflater *deflater = NULL;
-    if (client->compression != NULL) {
-        pthread_mutex_lock(&client->lock);
-        deflater = client->stream == NULL ? NULL : client->stream->deflater;
-        pthread_mutex_unlock(&client->lock);
-    }
+    struct tws_deflater *deflater = find_deflater(client, &header);
     return deflater == NULL
                ? send_frame(client, &header, parts, (size_t)header.length, err)
                : send_compressed(client, deflater, &header, parts, err);

@@ -247,6 +247,18 @@ def test_frames_that_the_program_has_compressed(
             peer.expect(JSON.encode(), RSV1)
 
 
+def test_a_small_message_in_pieces(server: EchoServer, offer: Offer) -> None:
+    """In one frame it is judged by its size, like any other."""
+    with Peer(server, offer[0], **offer[1]) as peer:
+        client = held(server)
+        for compress, bits in (None, [0]), (True, [RSV1]), (False, [0]):
+            with client.send_stream(text=True, compress=compress) as out:
+                out.write('small')
+            peer.expect(b'small', *bits)
+            client.send(JSON)
+            peer.expect(JSON.encode(), RSV1)
+
+
 def test_broadcast(server: EchoServer) -> None:
     peers = [Peer(server, offer, **how) for offer, how in OFFERS * 2]
     plain = RawPeer.connect(server.address)
