@@ -181,8 +181,8 @@ tws_client_send_foreign(struct tws_client *client, struct tws_span frames,
 {
     struct tws_compression *compression = client->compression;
     pthread_mutex_lock(&compression->lock);
-    enum tws_status status = tws_client_send_packed(client, frames, standing,
-                                                    0, 0, NULL, err);
+    enum tws_status status =
+        tws_client_send_packed(client, frames, standing, 0, 0, NULL, err);
     tws_compression_forget_sent(compression);
     pthread_mutex_unlock(&compression->lock);
     return status;

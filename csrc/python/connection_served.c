@@ -675,10 +675,10 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
     }
     struct tws_span bytes = {.data = (const char *)tws_buffer_data(&out),
                              .length = tws_buffer_length(&out)};
-    result = sent(conn,
-                  tws_served_out_packed(conn->client, bytes, standing, marked,
-                                        &err),
-                  &err);
+    result = sent(
+        conn,
+        tws_served_out_packed(conn->client, bytes, standing, marked, &err),
+        &err);
 done:
     tws_buffer_release(&out);
     return result;

@@ -10,8 +10,8 @@
 enum tws_status tws_served_out_message(struct tws_client *client,
                                        struct tws_client_message *message,
                                        struct tws_error *err);
-/* tws_client_send_packed(), of what counts as no message; `marked`: the program
- * has set RSV1 itself, tws_client_send_foreign(). */
+/* tws_client_send_packed(), of what counts as no message; `marked`: the
+ * program has set RSV1 itself, tws_client_send_foreign(). */
 enum tws_status tws_served_out_packed(struct tws_client *client,
                                       struct tws_span frames,
                                       enum tws_standing standing, bool marked,
