@@ -81,6 +81,9 @@ prepare(struct tws_compression *compression,
         (struct tws_span){.data = (const char *)tws_buffer_data(out),
                           .length = tws_buffer_length(out)};
     outgoing->rsv = TWS_RSV1;
+    if (terms->per_frame) {
+        outgoing->fragment = 0; /* a frame that grew is one all the same */
+    }
     return TWS_OK;
 }
 

@@ -193,6 +193,31 @@ EACH_TERMS(fragments)
     fixture_end(&fixture);
 }
 
+/* What grows beyond a fragment's size: per frame it is one frame still, as half
+ * of what was compressed at a time means nothing. */
+EACH_TERMS(a_fragment_that_grows)
+{
+    struct fixture fixture;
+    struct peer peer = start(&fixture);
+    static const char bytes[] = "abcdefgh"; /* a byte or two more */
+    for (size_t length = 1; length < sizeof(bytes); length++) {
+        struct whole whole;
+        struct tws_span payload = {.data = bytes, .length = length};
+        CHECK_INT(send_as(fixture.held, payload, length, TWS_COMPRESS_ALWAYS),
+                  TWS_OK);
+        CHECK(peer_take(&peer, &whole));
+        CHECK_INT(tws_buffer_length(&whole.data), length);
+        CHECK(memcmp(tws_buffer_data(&whole.data), bytes, length) == 0);
+        if (per_frame) {
+            CHECK_INT(whole.frames, 1);
+        }
+        tws_buffer_release(&whole.data);
+    }
+    (void)takeover;
+    peer_close(&peer);
+    fixture_end(&fixture);
+}
+
 /* ---- streams ------------------------------------------------------------ */
 
 static enum tws_status
@@ -666,6 +691,7 @@ EACH_TERMS(broken_rules)
 
 RUN(T(echoes), T(contexts_are_taken_over), T(the_program_decides),
     T(exactly_the_threshold), T(noise_is_not_compressed), T(fragments),
+    T(a_fragment_that_grows),
     T(streams), T(a_stream_that_is_dropped), T(shared_forms),
     T(several_threads_send), T(nothing_is_sent_after_the_end),
     T(what_did_not_leave_is_forgotten),
