@@ -146,8 +146,7 @@ read_more(struct tws_worker *worker, struct tws_client *client, bool *more,
     if (!direct) {
         room = worker->scratch;
         size = TWS_SCRATCH_SIZE;
-        if (TWS_UNLIKELY(client->assembler.skipping)
-            && client->assembler.compressed) {
+        if (TWS_UNLIKELY(tws_receive_inflates_in_vain(&client->assembler))) {
             size = READ_SKIPPING;
             worker->reads = READS_A_TURN;
         }

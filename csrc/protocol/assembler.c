@@ -9,8 +9,9 @@
 /* Reading straight into the message pays from here on. */
 enum { DIRECT_MIN = 16 * 1024, DIRECT_MAX_FIRST = 64 * 1024 };
 
-/* Compressed bytes; docs/architecture/compression.md has the figures. */
-enum { HEAVY_MIN = 4 * 1024 };
+/* Compressed bytes; docs/architecture/compression.md has the figures. What is
+ * skipped has no limit to the bytes that are made of it. */
+enum { HEAVY_MIN = 4 * 1024, HEAVY_SKIPPED_MIN = 256 };
 
 void
 tws_assembler_release(struct tws_assembler *assembler)
@@ -328,17 +329,33 @@ tws_receive(struct tws_frame_reader *reader, struct tws_assembler *assembler,
     return status;
 }
 
+/* What is at hand behind such a frame may be of its message as well, and is
+ * taken in one go: then it matters little how small the frames are. */
+static bool
+leads_on(const struct tws_assembler *assembler, bool compressed, bool fin)
+{
+    return (!fin || assembler->skipping)
+           && (compressed || assembler->compression->terms.per_frame);
+}
+
 /* Of a frame whose header begins there. */
 static bool
-begins_heavy_frame(const struct tws_assembler *assembler, const uint8_t *data)
+begins_heavy(const struct tws_assembler *assembler, const uint8_t *data)
 {
-    bool continues = (data[0] & 0x0f) == TWS_OPCODE_CONTINUATION;
+    uint8_t opcode = data[0] & 0x0f;
     unsigned length = data[1] & 0x7f;
-    if ((data[0] & TWS_RSV1) == 0 && !(continues && assembler->compressed)) {
-        return false;
+    bool compressed =
+        (data[0] & TWS_RSV1) != 0
+        || (opcode == TWS_OPCODE_CONTINUATION && assembler->compressed);
+    if (tws_opcode_is_control(opcode)) {
+        return false; /* an event by itself */
     }
-    return length == 127
-           || (length == 126 && tws_load_be16(data + 2) >= HEAVY_MIN);
+    if (leads_on(assembler, compressed, (data[0] & TWS_FIN) != 0)) {
+        return true;
+    }
+    return compressed
+           && (length == 127
+               || (length == 126 && tws_load_be16(data + 2) >= HEAVY_MIN));
 }
 
 bool
@@ -346,17 +363,27 @@ tws_receive_is_heavy(const struct tws_frame_reader *reader,
                      const struct tws_assembler *assembler,
                      const struct tws_input *input)
 {
+    size_t least = assembler->skipping ? HEAVY_SKIPPED_MIN : HEAVY_MIN;
     if (assembler->waiting) {
         return true;
     }
-    if (assembler->compression == NULL || input->length < HEAVY_MIN) {
+    if (assembler->compression == NULL || input->length < least) {
         return false;
     }
     if (reader->in_payload) {
-        return assembler->compressed && reader->left >= HEAVY_MIN;
+        return leads_on(assembler, assembler->compressed, reader->header.fin)
+               || (assembler->compressed && reader->left >= HEAVY_MIN);
     }
-    return reader->partial_length > 0
-           || begins_heavy_frame(assembler, input->data);
+    return reader->partial_length > 0 || begins_heavy(assembler, input->data);
+}
+
+bool
+tws_receive_inflates_in_vain(const struct tws_assembler *assembler)
+{
+    return assembler->skipping
+           && (assembler->compressed
+               || (assembler->compression != NULL
+                   && assembler->compression->terms.per_frame));
 }
 
 bool

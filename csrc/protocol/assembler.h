@@ -121,6 +121,9 @@ enum tws_status tws_receive_direct(struct tws_frame_reader *reader,
 bool tws_receive_is_heavy(const struct tws_frame_reader *reader,
                           const struct tws_assembler *assembler,
                           const struct tws_input *input);
+/* True where what comes next is, or may be, inflated only to be thrown away:
+ * no limit says how much that makes. */
+bool tws_receive_inflates_in_vain(const struct tws_assembler *assembler);
 
 /* For message_stream.c and inflating.c
  * --------------------------------------------------- */

@@ -711,6 +711,56 @@ TEST(heavy_input)
     bomb_end(&bomb);
 }
 
+/* All that is at hand of a message is inflated in one call, however small its
+ * frames are. */
+TEST(heavy_input_in_small_frames)
+{
+    struct bomb bomb;
+    bomb_init(&bomb, false);
+    CHECK(is_heavy(&bomb, "\x41\x20", 2, 9000));
+    CHECK(!is_heavy(&bomb, "\x41\x20", 2, 900));
+    CHECK(!is_heavy(&bomb, "\x01\x20", 2, 9000)); /* plain */
+    CHECK(!is_heavy(&bomb, "\xc1\x20", 2, 9000)); /* whole */
+    CHECK_INT(bomb_give(&bomb, (const uint8_t *)"\x42\x01\x00", 3), TWS_AGAIN);
+    CHECK(is_heavy(&bomb, "\x00\x20", 2, 9000));
+    CHECK(!is_heavy(&bomb, "\x80\x20", 2, 9000)); /* the last */
+    CHECK(!is_heavy(&bomb, "\x89\x20", 2, 9000)); /* a ping */
+    CHECK_INT(bomb_give(&bomb, (const uint8_t *)"\x00\x7e\x02\x00", 4),
+              TWS_AGAIN);
+    CHECK(is_heavy(&bomb, "", 0, 9000));
+    bomb.err.close_code = 1009;
+    tws_compression_stop_inflating(bomb.compression);
+    bomb_end(&bomb);
+}
+
+/* What is skipped has no limit; with deflate-frame whether a frame is
+ * compressed does not show before its header. */
+static void
+skip_heavily(bool per_frame)
+{
+    struct bomb bomb;
+    bomb_init(&bomb, false);
+    bomb.compression->terms.per_frame = per_frame;
+    CHECK(!tws_receive_inflates_in_vain(&bomb.assembler));
+    CHECK_INT(tws_message_stream_begin(&bomb.assembler, UINT64_MAX, &bomb.err),
+              TWS_OK);
+    CHECK_INT(bomb_give(&bomb, (const uint8_t *)"\x42\x01\x00", 3), TWS_AGAIN);
+    CHECK(!tws_receive_inflates_in_vain(&bomb.assembler));
+    tws_message_stream_discard(&bomb.assembler);
+    CHECK(tws_receive_inflates_in_vain(&bomb.assembler));
+    CHECK(is_heavy(&bomb, per_frame ? "\x40\x20" : "\x00\x20", 2, 900));
+    CHECK(!is_heavy(&bomb, per_frame ? "\x40\x20" : "\x00\x20", 2, 90));
+    bomb.err.close_code = 1009;
+    tws_compression_stop_inflating(bomb.compression);
+    bomb_end(&bomb);
+}
+
+TEST(heavy_input_that_is_skipped)
+{
+    skip_heavily(false);
+    skip_heavily(true);
+}
+
 RUN(T(a_small_stream_cut_at_every_place), T(a_small_stream_streamed_in_parts),
     T(a_large_stream_cut_at_random), T(noise),
     T(reserved_bits_in_the_wrong_place), T(rsv1_on_a_continuation),
@@ -721,4 +771,5 @@ RUN(T(a_small_stream_cut_at_every_place), T(a_small_stream_streamed_in_parts),
     T(the_count_begins_anew_behind_a_stream),
     T(an_unfinished_message_holds_nothing_in_the_end), T(a_bomb_in_one_frame),
     T(a_bomb_in_fragments), T(a_bomb_in_a_stream), T(memory_that_runs_out),
-    T(heavy_input))
+    T(heavy_input),
+    T(heavy_input_in_small_frames), T(heavy_input_that_is_skipped))
