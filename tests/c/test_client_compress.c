@@ -193,8 +193,8 @@ EACH_TERMS(fragments)
     fixture_end(&fixture);
 }
 
-/* What grows beyond a fragment's size: per frame it is one frame still, as half
- * of what was compressed at a time means nothing. */
+/* What grows beyond a fragment's size: per frame it is one frame still, as
+ * half of what was compressed at a time means nothing. */
 EACH_TERMS(a_fragment_that_grows)
 {
     struct fixture fixture;
@@ -691,9 +691,8 @@ EACH_TERMS(broken_rules)
 
 RUN(T(echoes), T(contexts_are_taken_over), T(the_program_decides),
     T(exactly_the_threshold), T(noise_is_not_compressed), T(fragments),
-    T(a_fragment_that_grows),
-    T(streams), T(a_stream_that_is_dropped), T(shared_forms),
-    T(several_threads_send), T(nothing_is_sent_after_the_end),
+    T(a_fragment_that_grows), T(streams), T(a_stream_that_is_dropped),
+    T(shared_forms), T(several_threads_send), T(nothing_is_sent_after_the_end),
     T(what_did_not_leave_is_forgotten),
     T(much_is_inflated_without_the_exclusion),
     T(a_handler_reads_a_message_in_chunks), T(broken_rules))

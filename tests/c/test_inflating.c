@@ -771,5 +771,5 @@ RUN(T(a_small_stream_cut_at_every_place), T(a_small_stream_streamed_in_parts),
     T(the_count_begins_anew_behind_a_stream),
     T(an_unfinished_message_holds_nothing_in_the_end), T(a_bomb_in_one_frame),
     T(a_bomb_in_fragments), T(a_bomb_in_a_stream), T(memory_that_runs_out),
-    T(heavy_input),
-    T(heavy_input_in_small_frames), T(heavy_input_that_is_skipped))
+    T(heavy_input), T(heavy_input_in_small_frames),
+    T(heavy_input_that_is_skipped))
