@@ -590,8 +590,20 @@ tws_served_sock(ConnectionObject *conn)
     return sock;
 }
 
-/* Control frames alone do not wait for anything: extensions have no part in
- * them. */
+/* False for control frames alone, which do not wait for anything: extensions
+ * have no part in them, unless one has claimed their opcode. */
+static bool
+passes_extensions(PyObject *const *frames, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        unsigned opcode = ((const FrameObject *)frames[i])->opcode;
+        if (!tws_opcode_is_control(opcode) || !tws_opcode_is_known(opcode)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int
 send_packed_extended(ConnectionObject *conn, PyObject *const *frames,
                      Py_ssize_t count, const struct tws_sending *sending)
@@ -652,7 +664,7 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
     int result = -1;
     enum tws_standing standing = TWS_STANDS_BETWEEN;
     bool marked = false;
-    if (conn->frames != NULL && count > 0) {
+    if (conn->frames != NULL && passes_extensions(frames, count)) {
         return send_packed_extended(conn, frames, count, sending);
     }
     if (count == 1 && conn->client->compression != NULL) {

@@ -742,6 +742,24 @@ def test_sent_in_pieces_to_a_servers_client() -> None:
         ]
 
 
+def test_control_frames_between_pieces_to_a_servers_client() -> None:
+    with visiting(Numbered) as (server, peer):
+        (client,) = server.clients
+        with client.send_stream(fragment_size=1) as out:
+            out.write(b'ab')
+            client.sock.send(twspy.ControlFrame(PING, b'mine'))
+            other = in_thread(
+                lambda: client.sock.send(twspy.ControlFrame(PING, b'other'))
+            )
+            assert other() is None
+        kinds = [(f.opcode, f.payload) for f in read(peer, 5)]
+        assert [kind for kind in kinds if kind[0] == PING] == [
+            (PING, b'mine'),
+            (PING, b'other'),
+        ]
+        assert kinds[-1][0] == CONTINUATION
+
+
 def test_not_in_pieces_for_who_wants_the_whole(ends: Any) -> None:
     sock, peer = ends(Mirror)
     conn = twspy.Connection(sock)
