@@ -95,6 +95,10 @@ int
 tws_blocking_close(ConnectionObject *conn, uint16_t code,
                    struct tws_span reason, const struct tws_deadline *deadline)
 {
+    /* The Close frame would stay behind the frame that is being made. */
+    if (tws_websocket_check_maker(websocket_of(conn), "close()") < 0) {
+        return -1;
+    }
     tws_ahead_enter(conn);
     int result = do_close(conn, code, reason, deadline);
     tws_ahead_leave(conn);

@@ -194,6 +194,10 @@ int tws_websocket_write_made(WebsocketObject *ws,
                              struct tws_sending *sending,
                              const struct tws_deadline *deadline);
 
+/* -1 with ConcurrencyError where this thread is inside of onsend() of an
+ * extension: what it sends would wait for itself. */
+int tws_websocket_check_maker(WebsocketObject *ws, const char *what);
+
 /* Begins a message in pieces, once no other is being sent; only control
  * frames come between until its end (RFC 6455 §5.4). -1 with an exception as
  * above. */

@@ -345,10 +345,8 @@ await_stream(WebsocketObject *ws, const char *what,
     return tws_lock_wait(ws->stream_lock, deadline, what);
 }
 
-/* An extension that sends while it is asked about a frame would wait for
- * itself. */
-static int
-check_maker(WebsocketObject *ws, const char *what)
+int
+tws_websocket_check_maker(WebsocketObject *ws, const char *what)
 {
     if (TWS_LIKELY(atomic_load_explicit(&ws->maker, memory_order_relaxed)
                    != PyThread_get_thread_ident())) {
@@ -368,7 +366,7 @@ write_in_turn(WebsocketObject *ws, struct remaining *left,
               const struct tws_making *making, struct tws_sending *sending,
               const struct tws_deadline *deadline)
 {
-    if (check_maker(ws, "send()") < 0) {
+    if (tws_websocket_check_maker(ws, "send()") < 0) {
         return -1;
     }
     for (;;) {
@@ -405,7 +403,7 @@ tws_websocket_begin_stream(WebsocketObject *ws, const void *stream,
             return -1;
         }
     }
-    if (check_maker(ws, "send_stream()") < 0
+    if (tws_websocket_check_maker(ws, "send_stream()") < 0
         || await_stream(ws, "send_stream()", deadline) < 0) {
         return -1;
     }

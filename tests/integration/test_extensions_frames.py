@@ -532,6 +532,8 @@ def test_onsend_can_not_send(ends: Any) -> None:
             lambda: conn.send('y'),
             lambda: sock.send(Frame(TEXT, 'y')),
             lambda: conn.send_stream().__enter__(),
+            lambda: conn.close(),
+            lambda: conn.send(twspy.CloseMessage(1000)),
         ):
             with pytest.raises(twspy.ConcurrencyError, match='onsend'):
                 call()
@@ -539,7 +541,7 @@ def test_onsend_can_not_send(ends: Any) -> None:
 
     conn.extensions[0].sending = send  # type: ignore[attr-defined]
     conn.send('x')
-    assert len(caught) == 3
+    assert len(caught) == 5
     assert peer.read_frame().payload == b'x'
 
 
