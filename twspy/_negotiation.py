@@ -274,17 +274,20 @@ def judge_offers(
     """What to agree on, and the value of the answer's field."""
     agreed: list[Extension] = []
     answers: list[str] = []
+    free = list(templates)  # each may be agreed on once
     for name, pairs in offers[:_OFFERS_MAX]:
         params = _read_params(pairs)
         if params is None:
             continue  # a parameter twice is nobody's offer
-        for extension in _candidates(templates, name):
+        for index, extension in _candidates(free, name):
             if _conflict(extension, agreed) is not None:
                 continue
             answer = extension.negotiate(dict(params))
-            if answer is not None:
+            # Which bits it uses may depend on the parameters.
+            if answer is not None and _conflict(extension, agreed) is None:
                 answers.append(_format(extension, answer, 'negotiate()'))
                 agreed.append(extension)
+                del free[index]
                 break
     # A message is transformed before it is cut into frames.
     order = sorted(range(len(agreed)), key=lambda i: not _is_whole(agreed[i]))
@@ -296,13 +299,13 @@ def judge_offers(
 
 def _candidates(
     templates: Sequence[Template], name: str
-) -> Iterator[Extension]:
-    for template in templates:
+) -> Iterator[tuple[int, Extension]]:
+    for index, template in enumerate(templates):
         extension: Any = _make(template)
         if name in _names(extension):
             if extension.name != name:
                 extension.name = name
-            yield extension
+            yield index, extension
 
 
 # --- both ---

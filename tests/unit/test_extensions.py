@@ -276,6 +276,7 @@ class Picky(Extension):
         ('choosy; size="2"', 'choosy; size=2; done'),
         ('picky; size=3, picky; size=2', 'picky; size=2; done'),
         ('picky; size=1, picky; size=2', 'picky; size=1; done'),
+        ('picky; size=1, choosy; size=2', 'picky; size=1; done'),
         ('picky; size=1; size=1, picky; size=2', 'picky; size=2; done'),
         ('foo, picky; size=1, x-plain', 'picky; size=1; done, x-plain'),
         ('x-plain, picky; size=1', 'x-plain, picky; size=1; done'),
@@ -338,6 +339,19 @@ def test_conflicts_count_among_accepted_ones_only() -> None:
     declining = named('foo', rsv1=True, negotiate=lambda self, _: None)
     bar = named('bar', rsv1=True)
     assert judge([declining, bar], 'foo, bar')[1] == 'bar'
+
+
+def test_conflicts_that_come_of_parameters() -> None:
+    class Choosing(Extension):
+        name = 'choosing'
+
+        def negotiate(self, params: dict[str, str | None]) -> Any:
+            self.rsv1 = 'first' in params
+            return params
+
+    offers = 'foo, choosing; first, choosing; second'
+    _, answered = judge([named('foo', rsv1=True), Choosing], offers)
+    assert answered == 'foo, choosing; second'
 
 
 @pytest.mark.parametrize(('before', 'answered'), [(63, 'x-plain'), (64, '')])
