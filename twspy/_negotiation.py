@@ -251,7 +251,9 @@ def _accept(
         return extension
     if failure is None:
         raise _RefusedError(f'{shown}: {name} is there twice')
-    raise _RefusedError(f'{shown}: {failure}') from failure
+    # That may quote a value, which is as long as the server likes.
+    reason = str(failure)[: 2 * _SHOWN]
+    raise _RefusedError(f'{shown}: {reason}') from failure
 
 
 def _misplaced(

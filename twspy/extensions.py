@@ -89,9 +89,8 @@ class Extension:
         fails with HandshakeError. The default refuses any parameter.
         """
         if params:
-            raise ValueError(
-                f'it has the parameter {next(iter(params))!r}, expected none'
-            )
+            name = next(iter(params))[:100]  # the peer's, of any length
+            raise ValueError(f'it has the parameter {name!r}, expected none')
 
     def onsend(self, frame: Frame) -> Frame:
         """Called with a frame that is to be sent; returns what is sent.

@@ -434,6 +434,16 @@ def test_long_names_of_a_peer_are_cut() -> None:
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize('template', [Plain, Shift])
+def test_long_parameters_of_a_peer_are_cut(template: Any) -> None:
+    value = f'{template.name}; {"x" * 5000}; by={"y" * 5000}'
+    with pytest.raises(HandshakeError) as caught:
+        answer([template], value)
+    assert len(str(caught.value)) < 400
+    if template is Plain:
+        assert len(str(caught.value.__cause__)) < 200
+
+
 def test_the_offer_that_was_meant() -> None:
     """Two templates of one name: the one that accepts is the one."""
     agreed = answer([Shift(2), Shift(3)], 'x-shift; by=3')
