@@ -126,12 +126,14 @@ def claims_of(extension: Extension) -> tuple[str, int, int, bool]:
 
 
 def _names(extension: Extension) -> tuple[str, ...]:
-    if isinstance(extension.names, str):
+    names = extension.names
+    # What can be read once is empty for the first client.
+    if isinstance(names, (str, Iterator)):
         raise TypeError(
-            f'names of {type(extension).__name__} is a str, expected an '
-            'iterable of str'
+            f'names of {type(extension).__name__} is a '
+            f'{type(names).__name__}, expected a tuple of str'
         )
-    return tuple(extension.names) or (extension.name,)
+    return tuple(names) or (extension.name,)
 
 
 def _flag(extension: Extension, attribute: str) -> bool:
@@ -146,8 +148,14 @@ def _flag(extension: Extension, attribute: str) -> bool:
 
 def _opcodes(extension: Extension) -> int:
     bits = 0
+    opcodes = extension.opcodes
+    if isinstance(opcodes, Iterator):
+        raise TypeError(
+            f'opcodes of {type(extension).__name__} is a '
+            f'{type(opcodes).__name__}, expected a tuple of int'
+        )
     opcode: object
-    for opcode in extension.opcodes:
+    for opcode in opcodes:
         if type(opcode) is not int or opcode not in _RESERVED_OPCODES:
             raise ValueError(
                 f'opcodes of {type(extension).__name__} has {opcode!r}, '

@@ -3,7 +3,7 @@ to do with frames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -44,10 +44,11 @@ class Extension:
 
     Threads: calls for one connection do not overlap in one direction, but
     `onsend` and `onrecv` may run at the same time. Frames leave in the order
-    in which `onsend` saw them; others wait meanwhile, and on that thread
-    `send()` of the connection raises ConcurrencyError. `onrecv` may run on
-    any thread, also on the one that keeps connections of `connect()` alive,
-    so it should not wait for anything.
+    in which `onsend` saw them; others wait meanwhile, `broadcast()` too, and
+    on that thread `send()` of the connection raises ConcurrencyError, as does
+    `close()`, but not of a server's client. `onrecv` may run on any thread,
+    also on the one that keeps connections of `connect()` alive, so it should
+    not wait for anything.
     """
 
     # The types in C that derive from it have no room for attributes of this
@@ -55,11 +56,11 @@ class Extension:
     __slots__ = ()
 
     name: str = ''
-    names: Iterable[str] = ()
+    names: Collection[str] = ()
     rsv1: bool = False
     rsv2: bool = False
     rsv3: bool = False
-    opcodes: Iterable[int] = ()
+    opcodes: Collection[int] = ()
     before_fragmentation: bool = False
 
     def offer(self) -> Params | Iterable[Params]:

@@ -82,6 +82,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({'extensions': [named('a', names='ab')]}, TypeError, 'names of Made is'),
     ({'extensions': [named('a', names=('',))]}, ValueError, "the name ''"),
     ({'extensions': [named('a', names=(1,))]}, ValueError, 'the name 1'),
+    ({'extensions': [named('a', names=iter('a'))]}, TypeError, 'names of Ma'),
     ({'extensions': [named('a', rsv1=1)]}, TypeError, 'rsv1 of Made is 1'),
     ({'extensions': [named('a', rsv3=None)]}, TypeError, 'rsv3 of Made'),
     (
@@ -94,6 +95,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({'extensions': [named('a', opcodes=(8,))]}, ValueError, 'has 8, expec'),
     ({'extensions': [named('a', opcodes=(True,))]}, ValueError, 'has True'),
     ({'extensions': [named('a', opcodes='3')]}, ValueError, "has '3'"),
+    ({'extensions': [named('a', opcodes=iter((3,)))]}, TypeError, 'opcodes o'),
     (
         {'compression': 'gzip'},
         ValueError,
