@@ -33,7 +33,13 @@ class Checksum(twspy.Extension):
         return self.change(frame, payload, False)
 
     def change(self, frame, payload, marked):  # and leave the rest as it is
-        return twspy.Frame(frame.opcode, payload, rsv1=frame.rsv1, rsv2=marked)
+        return twspy.Frame(
+            frame.opcode,
+            payload,
+            rsv1=frame.rsv1,
+            rsv2=marked,
+            rsv3=frame.rsv3,
+        )
 
 
 class Reflector(twspy.Server):
