@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger('twspy')
 _server_logger = logging.getLogger('twspy.server')
 
+_SHOWN = 100  # characters of a peer's text in a message
+
 
 def log_debug(text: str) -> None:
     """Log what went wrong with a peer: of interest to who looks for it."""
@@ -52,8 +54,8 @@ def log_foreign_origin(origin: str, host: str) -> None:
         'a page of origin %r has connected to this server (%r), as any page '
         "may by default; set trusted_origins='same-origin', or to a list of "
         'origins, to refuse others (this warning is given once)',
-        origin,
-        host,
+        origin[:_SHOWN],
+        host[:_SHOWN],
     )
 
 
