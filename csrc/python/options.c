@@ -338,6 +338,54 @@ set_origin(struct tws_options *options, PyObject *origin)
     return 0;
 }
 
+/* A str as latin-1, the bytes that a field has (RFC 9110 section 5.5); kept by
+ * `kept` at that place, and borrowed as a span. */
+static int
+latin1_of(PyObject *text, PyObject *kept, Py_ssize_t place,
+          struct tws_span *span)
+{
+    PyObject *bytes = PyUnicode_AsLatin1String(text);
+    if (bytes == NULL) {
+        return -1;
+    }
+    PyTuple_SET_ITEM(kept, place, bytes);
+    *span = (struct tws_span){
+        .data = PyBytes_AS_STRING(bytes),
+        .length = (size_t)PyBytes_GET_SIZE(bytes),
+    };
+    return 0;
+}
+
+/* Pairs of str, checked. */
+static int
+keep_fields(struct tws_options *options, PyObject *pairs)
+{
+    Py_ssize_t size = PyTuple_GET_SIZE(pairs);
+    options->fields = PyTuple_New(2 * size);
+    options->field_spans =
+        PyMem_Calloc((size_t)size + 1, sizeof(*options->field_spans));
+    if (options->fields == NULL) {
+        return -1;
+    }
+    if (options->field_spans == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        PyObject *name;
+        PyObject *value;
+        struct tws_http_field *field = &options->field_spans[i];
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(pairs, i), "UU", &name, &value)
+            || latin1_of(name, options->fields, 2 * i, &field->name) < 0
+            || latin1_of(value, options->fields, 2 * i + 1, &field->value)
+                   < 0) {
+            return -1;
+        }
+    }
+    options->field_count = (size_t)size;
+    return 0;
+}
+
 /* `headers` through twspy.http.Headers, which checks names and values. */
 static int
 set_fields(struct tws_state *state, struct tws_options *options,
@@ -349,40 +397,19 @@ set_fields(struct tws_state *state, struct tws_options *options,
     }
     int result = -1;
     PyObject *items = NULL;
+    PyObject *pairs = NULL;
     PyObject *checked = PyObject_CallOneArg(state->Headers, headers);
     if (checked == NULL) {
         return -1;
     }
     items = PyObject_CallMethod(checked, "items", NULL);
-    if (items == NULL) {
-        goto done;
+    pairs = items == NULL ? NULL : PySequence_Tuple(items);
+    if (pairs != NULL) {
+        result = keep_fields(options, pairs);
     }
-    options->fields = PySequence_Tuple(items);
-    if (options->fields == NULL) {
-        goto done;
-    }
-    Py_ssize_t size = PyTuple_GET_SIZE(options->fields);
-    options->field_spans =
-        PyMem_Calloc((size_t)size + 1, sizeof(*options->field_spans));
-    if (options->field_spans == NULL) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    for (Py_ssize_t i = 0; i < size; i++) {
-        PyObject *name;
-        PyObject *value;
-        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(options->fields, i), "UU",
-                              &name, &value)
-            || span_of(name, &options->field_spans[i].name) < 0
-            || span_of(value, &options->field_spans[i].value) < 0) {
-            goto done;
-        }
-    }
-    options->field_count = (size_t)size;
-    result = 0;
-done:
     Py_DECREF(checked);
     Py_XDECREF(items);
+    Py_XDECREF(pairs);
     return result;
 }
 
