@@ -133,9 +133,7 @@ def victim(
     if kind == 'server':
         with EchoServer(**options) as server:
             with RawPeer.connect(server.address, **fields) as peer:
-                peer.sock.setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-                )
+                peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 made = Victim(kind, peer)
                 server.wait_for('open', peer)
                 watcher = threading.Thread(

@@ -19,8 +19,8 @@ struct tws_options {
     PyObject *location;        /* str */
     PyObject *trusted_origins; /* tuple of str, or the str 'same-origin' */
     PyObject *locations;       /* tuple of str */
-    PyObject *fields;   /* tuple of bytes, name and value by turns: `headers` */
-    PyObject *user;     /* str of a client's `auth`; NULL: there is none */
+    PyObject *fields; /* tuple of bytes, name and value by turns: `headers` */
+    PyObject *user;   /* str of a client's `auth`; NULL: there is none */
     PyObject *password; /* str; a secret */
     struct tws_message_limits message;
     struct tws_http_limits http;

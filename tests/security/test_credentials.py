@@ -218,7 +218,9 @@ def failures(certificates: Certificates) -> dict[str, Callable[[], object]]:
     port = unused_port()
     with_secret = f'user:{SECRET}@127.0.0.1:{port}'
     return {
-        'nobody listens': lambda: twspy.connect(f'ws://{with_secret}/?{SECRET}'),
+        'nobody listens': lambda: twspy.connect(
+            f'ws://{with_secret}/?{SECRET}'
+        ),
         'no URL': lambda: twspy.connect(f'ws://user:{SECRET}@a:b/'),
         'no scheme': lambda: twspy.connect(f'user:{SECRET}@a/'),
         'another scheme': lambda: twspy.connect(f'http://user:{SECRET}@a/'),

@@ -38,7 +38,7 @@ def status_of(server: EchoServer, sent: bytes) -> int:
 
 
 def with_lines(*lines: bytes) -> bytes:
-    return request()[:-2] + b''.join(line + b'\r\n' for line in lines) + b'\r\n'
+    return request()[:-2] + b'\r\n'.join([*lines, b'', b''])
 
 
 # --- one more than may be ---
@@ -50,9 +50,8 @@ def test_one_line_too_many(limit: int) -> None:
     with EchoServer(max_header_lines=limit) as server:
         fits = with_lines(*[b'X: y'] * (limit - own))
         assert status_of(server, fits) == 101
-        assert status_of(server, with_lines(*[b'X: y'] * (limit - own + 1))) == (
-            431
-        )
+        more = with_lines(*[b'X: y'] * (limit - own + 1))
+        assert status_of(server, more) == 431
         # However many there are, and never finished.
         with RawPeer.open(server.address) as peer:
             with contextlib.suppress(OSError):
@@ -86,9 +85,7 @@ def test_the_limits_hold_across_reads(cut: int) -> None:
         ({}, b'X: ' + b'y' * 4_000_000),
     ],
 )
-def test_answers_have_limits_too(
-    limits: dict[str, int], extra: bytes
-) -> None:
+def test_answers_have_limits_too(limits: dict[str, int], extra: bytes) -> None:
     def react(peer: RawPeer, asked: object) -> None:
         head = answer(asked.head)  # type: ignore[attr-defined]
         peer.send(head[:-2] + extra + b'\r\n')
@@ -118,9 +115,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize('name', FIELDS)
-def test_every_high_byte_in_every_field(
-    server: EchoServer, name: str
-) -> None:
+def test_every_high_byte_in_every_field(server: EchoServer, name: str) -> None:
     """None of them ends a process, a thread or the server."""
     usual = {'Sec_WebSocket_Version': '13', 'Upgrade': 'websocket'}
     usual |= {'Connection': 'Upgrade', 'Sec_WebSocket_Protocol': 'chat'}
@@ -338,9 +333,7 @@ DUPLICATES = [
 
 
 @pytest.mark.parametrize('params', DUPLICATES)
-def test_offers_with_wrong_parameters(
-    server: EchoServer, params: str
-) -> None:
+def test_offers_with_wrong_parameters(server: EchoServer, params: str) -> None:
     offer = f'permessage-deflate; {params}'
     with RawPeer.open(server.address) as peer:
         peer.send(request(Sec_WebSocket_Extensions=offer))
@@ -367,9 +360,7 @@ def test_answers_with_wrong_parameters(params: str) -> None:
         with pytest.raises(BlockingIOError):
             sock.handshake(host='localhost')
         _, head = read_request(peer)
-        fields = {
-            'Sec_WebSocket_Extensions': f'permessage-deflate; {params}'
-        }
+        fields = {'Sec_WebSocket_Extensions': f'permessage-deflate; {params}'}
         peer.send(answer(head, **fields))
         sock.settimeout(10)
         with pytest.raises(twspy.HandshakeError) as caught:

@@ -3,6 +3,7 @@ a head, and not from a peer into a log, an error or a terminal."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
 import traceback
@@ -116,6 +117,7 @@ def test_credentials_hold_no_line_break(scheme: str) -> None:
             heads.append(asked.head)
             peer.send(answer(asked.head))
             return
+        realm = HOSTILE_REALMS[len(asked.target) - 1]
         say(
             b'HTTP/1.1 401 No\r\nContent-Length: 0\r\nWWW-Authenticate: '
             + f'{scheme} realm="{realm}", nonce="n", qop="auth", '.encode()
@@ -124,15 +126,14 @@ def test_credentials_hold_no_line_break(scheme: str) -> None:
 
     pairs = [(user, 'word') for user in ('user', 'a"b', 'a\\', *BAD.values())]
     pairs += [('user', word) for word in BAD.values()]
+    numbers = range(len(HOSTILE_REALMS))
     with serving(react) as server:
-        for realm in HOSTILE_REALMS:
-            for auth in pairs:
-                try:
-                    twspy.connect(
-                        server.url, auth=auth, close_timeout=0
-                    ).close()
-                except (ValueError, twspy.HandshakeError) as error:
-                    assert str(error).isprintable()
+        for number, auth in itertools.product(numbers, pairs):
+            url = f'{server.url}/{"x" * number}'  # which realm it asks for
+            try:
+                twspy.connect(url, auth=auth, close_timeout=0).close()
+            except (ValueError, twspy.HandshakeError) as error:
+                assert str(error).isprintable()
     assert heads
     for head in heads:
         assert 'x-bad' not in head
@@ -175,11 +176,11 @@ SERVER: dict[str, Callable[[str], Callable[[], Any]]] = {
     'name of a field': lambda t: lambda: twspy.Response(403, {t: 'y'}),
     'cookie': lambda t: lambda: twspy.Response(101, {'Set-Cookie': t}),
     'redirect': lambda t: lambda: twspy.Response(302, {'Location': t}),
-    'field of an error': lambda t: lambda: fail(
-        twspy.HandshakeError('no', 403, {'X': t})
+    'field of an error': lambda t: (
+        lambda: fail(twspy.HandshakeError('no', 403, {'X': t}))
     ),
-    'subprotocol': lambda t: lambda: twspy.Response(
-        101, {'Sec-WebSocket-Protocol': t}
+    'subprotocol': lambda t: (
+        lambda: twspy.Response(101, {'Sec-WebSocket-Protocol': t})
     ),
 }
 

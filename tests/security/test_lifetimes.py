@@ -13,8 +13,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from rawends import accept_key, answer, client_end, in_thread, read_request
-from rawends import server_end, tcp_pair
+from rawends import (
+    accept_key,
+    answer,
+    client_end,
+    in_thread,
+    read_request,
+    server_end,
+    tcp_pair,
+)
 from rawpeer import CLOSE, PING, PONG, TEXT, RawPeer, close_payload, request
 from servers import SOON
 
@@ -201,7 +208,10 @@ def test_clients_come_and_go_while_it_broadcasts() -> None:
             self.broadcast('one less')
 
     server = Server(
-        ('127.0.0.1', 0), loglevel='CRITICAL', close_timeout=0.1, max_queue=9000
+        ('127.0.0.1', 0),
+        loglevel='CRITICAL',
+        close_timeout=0.1,
+        max_queue=9000,
     )
     over = threading.Event()
 

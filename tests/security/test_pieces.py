@@ -167,9 +167,7 @@ def feed_many_fields(size: int) -> float:
         one, max_head_size=16 * MIB, max_header_lines=256, open_timeout=None
     )
     sock.setblocking(False)
-    lines = b''.join(
-        b'X: %s\r\n' % (b'y' * (size // 200)) for _ in range(200)
-    )
+    lines = b''.join(b'X: %s\r\n' % (b'y' * (size // 200)) for _ in range(200))
     wire = request()[:-2] + lines + b'\r\n'
     with sock, RawPeer(two) as peer:
         start = time.process_time()
@@ -181,9 +179,7 @@ def feed_many_fields(size: int) -> float:
         return time.process_time() - start
 
 
-@pytest.mark.parametrize(
-    'feed', [feed_request, feed_answer, feed_many_fields]
-)
+@pytest.mark.parametrize('feed', [feed_request, feed_answer, feed_many_fields])
 def test_heads_in_pieces_are_linear(feed: Callable[[int], float]) -> None:
     """A head of a megabyte that is looked at anew with each piece is looked
     at a thousand times."""

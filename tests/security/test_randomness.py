@@ -3,6 +3,7 @@ from other frames, other connections, other processes or the parent of one."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import sys
@@ -78,9 +79,9 @@ def test_every_frame_has_a_key_of_its_own() -> None:
             keys += masks_of(peer, 1000)
     assert len(set(keys)) >= 3995
     numbers = [struct.unpack('>I', key)[0] for key in keys]
-    steps = {(b - a) & 0xFFFFFFFF for a, b in zip(numbers, numbers[1:])}
+    steps = {(b - a) & 0xFFFFFFFF for a, b in itertools.pairwise(numbers)}
     assert len(steps) >= 3990
-    xored = {a ^ b for a, b in zip(numbers, numbers[1:])}
+    xored = {a ^ b for a, b in itertools.pairwise(numbers)}
     assert len(xored) >= 3990
 
 
