@@ -69,7 +69,9 @@ WRONG_REASONS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize('reason', WRONG_REASONS, ids=repr)
+@pytest.mark.parametrize(
+    'reason', WRONG_REASONS, ids=lambda each: type(each).__name__
+)
 def test_a_close_reason_of_another_type(ends: Ends, reason: Any) -> None:
     connection, peer = ends
     with pytest.raises(TypeError):
@@ -159,7 +161,9 @@ WRONG_PAYLOADS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize('payload', WRONG_PAYLOADS, ids=repr)
+@pytest.mark.parametrize(
+    'payload', WRONG_PAYLOADS, ids=lambda each: type(each).__name__
+)
 def test_what_is_no_buffer_is_refused(ends: Ends, payload: Any) -> None:
     """A number above all, which is no size of a buffer to be sent."""
     connection, peer = ends
