@@ -118,7 +118,7 @@ send_message(struct visitor *visitor)
     struct tws_client_message outgoing = {
         .payload = letters(message.letter, length),
         .opcode = message.opcode,
-        .fragment = (choice & 2) != 0 ? input_byte(&input) : 0,
+        .fragment = (choice & 2) != 0 ? input_byte(&input) + length / 16 : 0,
         .receipt = (choice & 4) != 0 ? visitor : NULL,
         .compress = (uint8_t)((choice >> 3) % 3),
         .at_once = (choice & 0x80) != 0,
