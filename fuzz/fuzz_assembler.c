@@ -3,11 +3,8 @@
  * meaning is worked out a third time, the simple way: events, answers and
  * end must be the same. The first byte chooses who reads, what is allowed
  * and how the parts come. */
+#include "input.h"
 #include "protocol/session.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Bits of the first byte. */
 enum {
@@ -32,14 +29,6 @@ struct outcome {
     enum tws_status status;
     struct tws_error err;
 };
-
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 static void
 tell(struct outcome *o, const void *data, size_t length)
@@ -128,12 +117,7 @@ static void
 receive(struct receiver *r, const struct stream *stream, size_t length,
         struct outcome *o)
 {
-    /* The part ends where its memory does. */
-    uint8_t *part = malloc(length > 0 ? length : 1);
-    require(part != NULL);
-    if (length > 0) {
-        memcpy(part, stream->wire + r->arrived, length);
-    }
+    uint8_t *part = exact_begin(stream->wire + r->arrived, length);
     struct tws_input input = {.data = part, .length = length};
     r->arrived += length;
     do {
@@ -148,7 +132,7 @@ receive(struct receiver *r, const struct stream *stream, size_t length,
         require(input.length == 0);
         check_memory(r);
     }
-    free(part);
+    exact_end(part);
 }
 
 static void

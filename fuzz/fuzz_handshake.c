@@ -1,13 +1,10 @@
 /* Both halves of the opening handshake. The first byte chooses the policy
  * and what the bytes behind it are: a request, an answer, or the parts of
  * an offer, split at NUL bytes. */
+#include "input.h"
 #include "protocol/handshake_client.h"
 #include "protocol/handshake_server.h"
 #include "protocol/http_fields.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct tws_span PROTOCOLS[] = {TWS_SPAN("chat"),
                                             TWS_SPAN("superchat")};
@@ -16,21 +13,6 @@ static const struct tws_span ORIGINS[] = {TWS_SPAN("http://example.com"),
                                           TWS_SPAN("null")};
 static const struct tws_http_limits LIMITS = {.head_bytes = 1 << 20,
                                               .field_count = 256};
-
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
-static struct tws_span
-content(const struct tws_buffer *buffer)
-{
-    return (struct tws_span){.data = (const char *)tws_buffer_data(buffer),
-                             .length = tws_buffer_length(buffer)};
-}
 
 static struct tws_handshake_policy
 choose_policy(uint8_t choice)
@@ -69,8 +51,9 @@ check_accept(const struct tws_handshake_request *request)
     struct tws_http_head head;
     struct tws_span protocol;
     struct tws_span extensions;
-    require(tws_http_parse_response(content(&out).data, content(&out).length,
-                                    &LIMITS, &head, &err)
+    require(tws_http_parse_response(tws_buffer_span(&out).data,
+                                    tws_buffer_span(&out).length, &LIMITS,
+                                    &head, &err)
             == TWS_OK);
     require(
         tws_handshake_check_answer(&head, &offer, &protocol, &extensions, &err)
@@ -99,8 +82,9 @@ check_refusal(const struct tws_error *refusal)
                                         refusal->reason, true, &err)
             == TWS_OK);
     struct tws_http_head head;
-    require(tws_http_parse_response(content(&out).data, content(&out).length,
-                                    &LIMITS, &head, &err)
+    require(tws_http_parse_response(tws_buffer_span(&out).data,
+                                    tws_buffer_span(&out).length, &LIMITS,
+                                    &head, &err)
             == TWS_OK);
     require(head.status == refusal->http_status);
     require(tws_http_lists_token(&head, TWS_SPAN("Connection"),
@@ -196,36 +180,23 @@ fuzz_answer(struct tws_span text)
             || tws_span_equal(protocol, TWS_SPAN("superchat")));
 }
 
-static struct tws_span
-take_part(struct tws_span *text)
-{
-    const char *nul =
-        text->length > 0 ? memchr(text->data, '\0', text->length) : NULL;
-    size_t length = nul == NULL ? text->length : (size_t)(nul - text->data);
-    struct tws_span part = {.data = text->data, .length = length};
-    size_t skip = nul == NULL ? length : length + 1;
-    text->data += skip;
-    text->length -= skip;
-    return part;
-}
-
 /* An offer that is written must be one well-formed request that says what
  * was offered and nothing else. */
 static void
-fuzz_offer(struct tws_span text)
+fuzz_offer(struct input input)
 {
     struct tws_span protocols[2];
     struct tws_http_field field;
     struct tws_handshake_offer offer = {.protocols = protocols};
-    offer.target = take_part(&text);
-    offer.host = take_part(&text);
-    offer.origin = take_part(&text);
-    offer.extensions = take_part(&text);
-    protocols[0] = take_part(&text);
-    protocols[1] = take_part(&text);
+    offer.target = input_part(&input, '\0');
+    offer.host = input_part(&input, '\0');
+    offer.origin = input_part(&input, '\0');
+    offer.extensions = input_part(&input, '\0');
+    protocols[0] = input_part(&input, '\0');
+    protocols[1] = input_part(&input, '\0');
     offer.protocol_count = protocols[0].length == 0 ? 0 : 2;
-    field.name = take_part(&text);
-    field.value = text;
+    field.name = input_part(&input, '\0');
+    field.value = input_rest(&input);
     offer.fields = &field;
     offer.field_count = field.name.length == 0 ? 0 : 1;
     memcpy(offer.key, "dGhlIHNhbXBsZSBub25jZQ==", TWS_KEY_LENGTH);
@@ -238,8 +209,9 @@ fuzz_offer(struct tws_span text)
         return;
     }
     struct tws_http_head head;
-    require(tws_http_parse_request(content(&out).data, content(&out).length,
-                                   &LIMITS, &head, &err)
+    require(tws_http_parse_request(tws_buffer_span(&out).data,
+                                   tws_buffer_span(&out).length, &LIMITS,
+                                   &head, &err)
             == TWS_OK);
     size_t expected = 5 + offer.field_count;
     expected += offer.origin.length > 0 ? 1 : 0;
@@ -270,11 +242,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2) {
         return 0;
     }
-    /* The bytes end where their memory does. */
-    char *copy = malloc(size - 1);
-    require(copy != NULL);
-    memcpy(copy, data + 1, size - 1);
-    struct tws_span text = {.data = copy, .length = size - 1};
+    struct input input = {.data = data + 1, .length = size - 1};
+    struct tws_span text = {.data = (const char *)input.data,
+                            .length = input.length};
     struct tws_handshake_policy policy = choose_policy(data[0]);
     switch (data[0] & 3) {
     case 0:
@@ -285,9 +255,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_answer(text);
         break;
     default:
-        fuzz_offer(text);
+        fuzz_offer(input);
         break;
     }
-    free(copy);
     return 0;
 }

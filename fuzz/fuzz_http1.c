@@ -1,26 +1,8 @@
 /* The head of an HTTP message and the walkers over its values. Whatever is
  * accepted must keep what http1.h and http_fields.h promise. The first byte
  * chooses how the rest arrives and how much of it is allowed. */
+#include "input.h"
 #include "protocol/http_fields.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
-static bool
-inside(struct tws_span part, struct tws_span whole)
-{
-    return part.data >= whole.data
-           && part.data + part.length <= whole.data + whole.length;
-}
 
 /* The outcome of a scan, pieces of `step` bytes at a time. */
 struct outcome {
@@ -38,19 +20,13 @@ scan(struct tws_span text, size_t step, const struct tws_http_limits *limits)
     size_t there = 0;
     do {
         there = text.length - there < step ? text.length : there + step;
-        /* A copy of exactly what is there, whose scanned part is wiped:
-         * looking again or ahead is found. */
-        char *copy = malloc(there + 1);
-        require(copy != NULL);
-        if (there > 0) {
-            memcpy(copy, text.data, there);
-        }
+        /* Of what was scanned nothing is left: to look again is found. */
+        uint8_t *copy = exact_begin(text.data, there);
         memset(copy, 0, scanner.scanned);
-        char *exact = realloc(copy, there > 0 ? there : 1);
-        require(exact != NULL);
-        outcome.status = tws_http_scan(&scanner, exact, there, limits,
-                                       &outcome.head_length, &outcome.err);
-        free(exact);
+        outcome.status =
+            tws_http_scan(&scanner, (const char *)copy, there, limits,
+                          &outcome.head_length, &outcome.err);
+        exact_end(copy);
         require(scanner.scanned <= there);
         require(scanner.scanned <= limits->head_bytes);
     } while (outcome.status == TWS_AGAIN && there < text.length);
@@ -110,10 +86,10 @@ check_list(struct tws_span value)
     struct tws_span element;
     const char *before = value.data;
     while (tws_list_next(&walker, &element)) {
-        require(element.length > 0 && inside(element, value));
+        require(element.length > 0 && is_inside(element, value));
         require(element.data >= before);
         require(tws_http_trim(element).length == element.length);
-        require(inside(walker.rest, value));
+        require(is_inside(walker.rest, value));
         require(walker.rest.data >= element.data + element.length);
         before = walker.rest.data;
     }
@@ -128,20 +104,19 @@ check_params(struct tws_extension_walker *walker, struct tws_span value)
     enum tws_status status;
     while ((status = tws_extension_param_next(walker, &param, &err))
            == TWS_OK) {
-        require(tws_http_is_token(param.name) && inside(param.name, value));
+        require(tws_http_is_token(param.name) && is_inside(param.name, value));
         if (!param.has_value) {
             require(param.value.length == 0);
             continue;
         }
-        require(param.value.length > 0 && inside(param.value, value));
-        char *out = malloc(param.value.length);
-        require(out != NULL);
+        require(param.value.length > 0 && is_inside(param.value, value));
+        char *out = (char *)exact_begin(param.value.data, param.value.length);
         size_t length = tws_extension_unquote(&param, out);
         require(length <= param.value.length);
         require(param.quoted_pairs == (length < param.value.length));
         require(tws_http_is_token(
             (struct tws_span){.data = out, .length = length}));
-        free(out);
+        exact_end((const uint8_t *)out);
     }
     return status;
 }
@@ -154,8 +129,9 @@ check_extensions(struct tws_span value)
     struct tws_span name;
     enum tws_status status;
     while ((status = tws_extension_next(&walker, &name, &err)) == TWS_OK) {
-        require(tws_http_is_token(name) && inside(name, value));
-        require(inside(walker.rest, value) && inside(walker.params, value));
+        require(tws_http_is_token(name) && is_inside(name, value));
+        require(is_inside(walker.rest, value)
+                && is_inside(walker.params, value));
         status = check_params(&walker, value);
         require(status == TWS_EOF || status == TWS_REFUSED);
     }
@@ -172,7 +148,7 @@ check_head(const struct tws_http_head *head, struct tws_span text,
         struct tws_span name = head->fields[i].name;
         struct tws_span value = head->fields[i].value;
         size_t count = 0;
-        require(inside(name, text) && inside(value, text));
+        require(is_inside(name, text) && is_inside(value, text));
         require(tws_http_is_token(name) && tws_http_is_field_value(value));
         require(tws_http_trim(value).length == value.length);
         require(tws_http_find(head, name, &count) <= &head->fields[i]);
@@ -247,11 +223,13 @@ check_parse(struct tws_span text, const struct tws_http_limits *limits,
     if (response) {
         require(head.status >= 100 && head.status <= 599);
         require(tws_http_is_field_value(head.phrase));
-        require(inside(head.phrase, text));
+        require(is_inside(head.phrase, text));
     }
     else {
-        require(tws_http_is_token(head.method) && inside(head.method, text));
-        require(tws_http_is_target(head.target) && inside(head.target, text));
+        require(tws_http_is_token(head.method)
+                && is_inside(head.method, text));
+        require(tws_http_is_target(head.target)
+                && is_inside(head.target, text));
     }
     check_rewrite(&head, response);
 }
@@ -266,15 +244,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((data[0] & 0x80) != 0) {
         limits = (struct tws_http_limits){.head_bytes = 64, .field_count = 3};
     }
-    /* The bytes end where their memory does. */
-    char *copy = malloc(size);
-    require(copy != NULL);
-    struct tws_span text = {.data = copy, .length = size - 1};
-    copy = realloc(copy, text.length > 0 ? text.length : 1);
-    require(copy != NULL);
-    text.data = copy;
-    memcpy(copy, data + 1, text.length);
-
+    struct tws_span text = {.data = (const char *)data + 1,
+                            .length = size - 1};
     struct outcome scanned;
     check_scan(text, (data[0] & 0x1f) + 1u, &limits, &scanned);
     check_list(text);
@@ -286,6 +257,5 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     check_parse(head, &limits, &scanned, false);
     check_parse(head, &limits, &scanned, true);
-    free(copy);
     return 0;
 }

@@ -2,40 +2,14 @@
  * what the bytes behind it are: the values of fields, split at NUL bytes,
  * that a server's credentials and a client's challenges are read from, or the
  * parts of what a client is to send, which a server then reads back. */
+#include "input.h"
 #include "protocol/auth_client.h"
 #include "protocol/basic_auth.h"
 #include "protocol/digest_auth.h"
 #include "protocol/digest_nonces.h"
 
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define REALM TWS_SPAN("realm")
 #define TARGET TWS_SPAN("/chat?x=1")
-
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
-static bool
-inside(struct tws_span part, struct tws_span whole)
-{
-    return part.length == 0
-           || (part.data >= whole.data
-               && part.data + part.length <= whole.data + whole.length);
-}
-
-static struct tws_span
-content(const struct tws_buffer *buffer)
-{
-    return (struct tws_span){.data = (const char *)tws_buffer_data(buffer),
-                             .length = tws_buffer_length(buffer)};
-}
 
 /* Memory of exactly that size. */
 static char *
@@ -50,8 +24,8 @@ static void
 check_param(const struct tws_auth *auth, const struct tws_auth_param *param,
             struct tws_span whole)
 {
-    require(tws_http_is_token(param->name) && inside(param->name, whole));
-    require(inside(param->value, whole));
+    require(tws_http_is_token(param->name) && is_inside(param->name, whole));
+    require(is_inside(param->value, whole));
     require(tws_http_is_field_value(param->value));
     require(tws_auth_find(auth, param->name) == param);
     char *out = allocate(param->value.length);
@@ -74,7 +48,7 @@ check_basic(struct tws_span token68)
     if (tws_basic_decode(token68, out, &user, &password, &err) == TWS_OK) {
         struct tws_buffer again = TWS_BUFFER_EMPTY;
         require(tws_basic_write(&again, user, password, &err) == TWS_OK);
-        struct tws_span value = content(&again);
+        struct tws_span value = tws_buffer_span(&again);
         tws_span_advance(&value, strlen("Basic "));
         require(tws_span_equal(value, token68)); /* it has one form */
         tws_buffer_release(&again);
@@ -130,10 +104,10 @@ check_digest(const struct tws_auth *auth)
 static void
 check_auth(const struct tws_auth *auth, struct tws_span whole)
 {
-    require(tws_http_is_token(auth->scheme) && inside(auth->scheme, whole));
+    require(tws_http_is_token(auth->scheme) && is_inside(auth->scheme, whole));
     require(auth->param_count <= TWS_AUTH_PARAMS_MAX);
     require(auth->token68.length == 0 || auth->param_count == 0);
-    require(inside(auth->token68, whole));
+    require(is_inside(auth->token68, whole));
     for (size_t i = 0; i < auth->param_count; i++) {
         check_param(auth, &auth->params[i], whole);
     }
@@ -151,7 +125,7 @@ check_value(struct tws_span value)
     size_t count = 0;
     while ((status = tws_auth_next(&walker, &auth, &err)) == TWS_OK) {
         count++;
-        require(inside(walker.rest, value));
+        require(is_inside(walker.rest, value));
         check_auth(&auth, value);
     }
     require(status == TWS_EOF ? walker.rest.length == 0
@@ -209,17 +183,6 @@ check_answer(struct tws_span value, const struct tws_auth_client *client)
     free(plain);
 }
 
-static struct tws_span
-take_part(struct tws_span *text)
-{
-    const char *nul =
-        text->length > 0 ? memchr(text->data, '\0', text->length) : NULL;
-    size_t length = nul == NULL ? text->length : (size_t)(nul - text->data);
-    struct tws_span part = {.data = text->data, .length = length};
-    tws_span_advance(text, nul == NULL ? length : length + 1);
-    return part;
-}
-
 static void
 fuzz_answer(const struct tws_auth_client *client, struct tws_span *challenges)
 {
@@ -228,7 +191,7 @@ fuzz_answer(const struct tws_auth_client *client, struct tws_span *challenges)
     enum tws_status status =
         tws_auth_answer(challenges, 2, client, &out, &err);
     if (status == TWS_OK) {
-        check_answer(content(&out), client);
+        check_answer(tws_buffer_span(&out), client);
     }
     else {
         require(status == TWS_REFUSED && tws_buffer_length(&out) == 0);
@@ -244,10 +207,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2) {
         return 0;
     }
-    /* The bytes end where their memory does. */
-    char *copy = allocate(size - 1);
-    memcpy(copy, data + 1, size - 1);
-    struct tws_span text = {.data = copy, .length = size - 1};
+    struct input input = {.data = data + 1, .length = size - 1};
     struct tws_auth_client client = {
         .user = TWS_SPAN("J\xc3\xa4s\xc3\xb8n \"Doe\""),
         .password = TWS_SPAN("Circle of Life"),
@@ -258,17 +218,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
     struct tws_span challenges[2];
     if ((data[0] & 1) != 0) {
-        client.user = take_part(&text);
-        client.password = take_part(&text);
-        client.target = take_part(&text);
-        client.cnonce = take_part(&text);
+        client.user = input_part(&input, '\0');
+        client.password = input_part(&input, '\0');
+        client.target = input_part(&input, '\0');
+        client.cnonce = input_part(&input, '\0');
         client.nonce_count = data[0];
     }
-    challenges[0] = take_part(&text);
-    challenges[1] = text;
+    challenges[0] = input_part(&input, '\0');
+    challenges[1] = input_rest(&input);
     check_value(challenges[0]);
     check_value(challenges[1]);
     fuzz_answer(&client, challenges);
-    free(copy);
     return 0;
 }

@@ -2,13 +2,11 @@
  * it is asked. The first byte chooses: an offer is made of the bytes, and
  * what is written is read back; or the bytes are a proxy's and come whole
  * and in parts, which must come to the same. */
+#include "input.h"
 #include "protocol/http_body.h"
 #include "protocol/http_connect.h"
 
 #include <openssl/evp.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Bits of the first byte. */
 enum {
@@ -20,29 +18,7 @@ enum {
 
 enum { CEILING = 64 };
 
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
 /* --- what is asked --- */
-
-/* Takes the bytes up to the next 0xff off the front. */
-static struct tws_span
-take_part(struct tws_span *text)
-{
-    const char *end =
-        text->length > 0 ? memchr(text->data, 0xff, text->length) : NULL;
-    size_t length = end == NULL ? text->length : (size_t)(end - text->data);
-    struct tws_span part = {.data = text->data, .length = length};
-    length += end == NULL ? 0 : 1;
-    text->data += length;
-    text->length -= length;
-    return part;
-}
 
 static struct tws_span
 only_value(const struct tws_http_head *head, struct tws_span name)
@@ -79,20 +55,20 @@ check_credentials(const struct tws_http_head *head,
 }
 
 static void
-fuzz_offer(uint8_t choice, struct tws_span text)
+fuzz_offer(uint8_t choice, struct input input)
 {
     struct tws_http_limits limits = {.head_bytes = SIZE_MAX, .field_count = 8};
     struct tws_http_connect_offer offer = {
-        .port = (uint16_t)(text.length * 7),
+        .port = (uint16_t)(input.length * 7),
         .credentials = (choice & LOGIN) != 0,
     };
     struct tws_buffer out = TWS_BUFFER_EMPTY;
     struct tws_http_head head;
     struct tws_error err;
-    offer.username = take_part(&text);
-    offer.password = take_part(&text);
-    offer.user_agent = take_part(&text);
-    offer.host = text;
+    offer.username = input_part(&input, 0xff);
+    offer.password = input_part(&input, 0xff);
+    offer.user_agent = input_part(&input, 0xff);
+    offer.host = input_rest(&input);
     if (tws_http_connect_write(&out, &offer, &err) != TWS_OK) {
         require(err.status == TWS_REFUSED && err.http_status == 0);
         require(tws_buffer_length(&out) == 0);
@@ -147,15 +123,10 @@ take_body(struct outcome *outcome, const struct tws_http_head *head,
     outcome->body = TWS_AGAIN;
     do {
         size_t part = text.length - done < step ? text.length - done : step;
-        /* The part ends where its memory does. */
-        uint8_t *copy = malloc(part > 0 ? part : 1);
-        require(copy != NULL);
-        if (part > 0) {
-            memcpy(copy, text.data + done, part);
-        }
+        uint8_t *copy = exact_begin(text.data + done, part);
         outcome->body = tws_http_body_take(&body, copy, part, CEILING,
                                            &outcome->kept, &err);
-        free(copy);
+        exact_end(copy);
         done += part;
     } while (outcome->body == TWS_AGAIN && done < text.length);
     require(outcome->body == TWS_OK || outcome->body == TWS_AGAIN);
@@ -242,7 +213,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tws_span text = {.data = (const char *)data + 1,
                             .length = size - 1};
     if ((data[0] & OFFER) != 0) {
-        fuzz_offer(data[0], text);
+        struct input input = {.data = data + 1, .length = size - 1};
+        fuzz_offer(data[0], input);
     }
     else {
         fuzz_answer(data[0], text);

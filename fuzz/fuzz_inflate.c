@@ -2,13 +2,11 @@
  * windows, rooms and parts. Inflating: what comes out in small rooms must be
  * what zlib makes of the same message in one go, with nothing but its
  * documented functions. Deflating: what one end sends the other must get. */
+#include "input.h"
 #include "protocol/compression.h"
 
-#include <stdlib.h>
 #define ZLIB_CONST
 #include <zlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
     HEAD = 4,
@@ -20,14 +18,6 @@ enum {
     ONE_MESSAGE = 0x20,
     HASTY = 0x40, /* the end comes before all of what was inflated */
 };
-
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 /* Memory of exactly that size. */
 static uint8_t *
@@ -165,7 +155,7 @@ static enum outcome
 inflate_message(struct under_test *t, struct tws_span message)
 {
     uint8_t *copy = allocate(message.length);
-    uint8_t *room = allocate(t->room);
+    uint8_t *room = exact_room(t->room);
     size_t left = message.length;
     size_t got = 0;
     enum outcome outcome = GOOD;
@@ -210,7 +200,7 @@ inflate_message(struct under_test *t, struct tws_span message)
         require(status != TWS_AGAIN || got == t->room);
     }
     free(copy);
-    free(room);
+    exact_end(room);
     return outcome;
 }
 
@@ -220,9 +210,11 @@ fuzz_inflate(struct under_test *t, struct tws_span rest, bool one)
     static struct simple simple;
     unsigned bits = t->compression->terms.in_window_bits;
     enum outcome outcome = GOOD;
-    simple.zlib = (z_stream){0};
+    if (simple.zlib.state == NULL) {
+        require(inflateInit2(&simple.zlib, -15) == Z_OK);
+    }
+    require(inflateReset(&simple.zlib) == Z_OK);
     simple.ended = false;
-    require(inflateInit2(&simple.zlib, -15) == Z_OK);
     do {
         struct tws_span message = take_message(&rest, one);
         enum outcome expected = simple_message(&simple, message);
@@ -246,7 +238,6 @@ fuzz_inflate(struct under_test *t, struct tws_span rest, bool one)
             require(inflateReset(&simple.zlib) == Z_OK);
         }
     } while (outcome == GOOD && rest.length > 0);
-    require(inflateEnd(&simple.zlib) == Z_OK);
 }
 
 /* Deflating -------------------------------------------------------------- */
@@ -303,8 +294,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .out_takeover = takeover,
         .in_takeover = takeover,
     };
-    struct tws_deflate_pool *pool = tws_deflate_pool_new();
-    require(pool != NULL);
+    static struct tws_deflate_pool *pool;
+    if (pool == NULL) {
+        pool = tws_deflate_pool_new();
+        require(pool != NULL);
+    }
     t.compression = tws_compression_new(&terms, pool);
     require(t.compression != NULL);
     t.hasty = (data[0] & HASTY) != 0;
@@ -319,6 +313,5 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_inflate(&t, rest, one);
     }
     tws_compression_free(t.compression);
-    tws_deflate_pool_release(pool);
     return 0;
 }

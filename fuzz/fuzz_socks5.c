@@ -2,11 +2,8 @@
  * offer is made of the bytes, and what is written is read back; or the bytes
  * are a proxy's and come whole, then in parts, and their meaning is worked
  * out a third time, the simple way. */
+#include "input.h"
 #include "protocol/socks5.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Bits of the first byte. */
 enum {
@@ -17,29 +14,7 @@ enum {
     STEP = 0xf0,
 };
 
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
 /* --- what is asked --- */
-
-/* Takes the bytes up to the next 0xff off the front. */
-static struct tws_span
-take_part(struct tws_span *text)
-{
-    const char *end =
-        text->length > 0 ? memchr(text->data, 0xff, text->length) : NULL;
-    size_t length = end == NULL ? text->length : (size_t)(end - text->data);
-    struct tws_span part = {.data = text->data, .length = length};
-    length += end == NULL ? 0 : 1;
-    text->data += length;
-    text->length -= length;
-    return part;
-}
 
 static bool
 is_plain(struct tws_span text, size_t least)
@@ -94,23 +69,23 @@ check_text(struct tws_span message, size_t *at, struct tws_span expected)
 }
 
 static void
-fuzz_offer(uint8_t choice, struct tws_span text)
+fuzz_offer(uint8_t choice, struct input input)
 {
     char out[1024];
     struct tws_socks5 socks;
     struct tws_error err;
     size_t step = (size_t)(choice >> 4) + 1;
     struct tws_socks5_offer offer = {
-        .port = (uint16_t)(text.length * 7),
+        .port = (uint16_t)(input.length * 7),
         .credentials = (choice & LOGIN) != 0,
     };
-    if ((choice & ADDRESS) != 0 && text.length >= 16) {
-        offer.address = (const uint8_t *)text.data;
-        offer.address_length = text.length % 2 == 0 ? 4 : 16;
+    if ((choice & ADDRESS) != 0 && input.length >= 16) {
+        offer.address = input.data;
+        offer.address_length = input.length % 2 == 0 ? 4 : 16;
     }
-    offer.username = take_part(&text);
-    offer.password = take_part(&text);
-    offer.name = text;
+    offer.username = input_part(&input, 0xff);
+    offer.password = input_part(&input, 0xff);
+    offer.name = input_rest(&input);
     enum tws_status status = tws_socks5_init(&socks, &offer, &err);
     if (offer.credentials
         && (!is_plain(offer.username, 1) || !is_plain(offer.password, 0))) {
@@ -233,12 +208,9 @@ converse(const uint8_t *data, size_t size, uint8_t choice, size_t step)
         if (part == 0) {
             break;
         }
-        /* The part ends where its memory does. */
-        uint8_t *copy = malloc(part);
-        require(copy != NULL);
-        memcpy(copy, data + outcome.consumed, part);
+        uint8_t *copy = exact_begin(data + outcome.consumed, part);
         outcome.status = tws_socks5_take(&socks, copy, part, &consumed, &err);
-        free(copy);
+        exact_end(copy);
         require(consumed <= part);
         require(outcome.status != TWS_AGAIN || consumed > 0);
         outcome.consumed += consumed;
@@ -268,8 +240,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     data++;
     size--;
     if ((choice & OFFER) != 0) {
-        fuzz_offer(choice, (struct tws_span){.data = (const char *)data,
-                                             .length = size});
+        fuzz_offer(choice, (struct input){.data = data, .length = size});
         return 0;
     }
     struct outcome expected =

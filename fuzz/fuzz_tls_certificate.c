@@ -1,19 +1,9 @@
 /* A certificate in DER: what is read of it is text that can be shown. */
+#include "input.h"
 #include "net/tls_certificate.h"
 #include "protocol/utf8.h"
 
 #include <openssl/err.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 static void
 check_text(const char *text)

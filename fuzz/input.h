@@ -83,12 +83,20 @@ enum { EXACT_MAX = 1 << 20 };
 
 static uint8_t exact_memory[EXACT_MAX];
 
+/* Only room for one. */
+static inline uint8_t *
+exact_room(size_t length)
+{
+    require(length <= EXACT_MAX);
+    uint8_t *room = exact_memory + EXACT_MAX - length;
+    ASAN_UNPOISON_MEMORY_REGION(room, length);
+    return room;
+}
+
 static inline uint8_t *
 exact_begin(const void *data, size_t length)
 {
-    require(length <= EXACT_MAX);
-    uint8_t *copy = exact_memory + EXACT_MAX - length;
-    ASAN_UNPOISON_MEMORY_REGION(copy, length);
+    uint8_t *copy = exact_room(length);
     if (length > 0) {
         memcpy(copy, data, length);
     }
