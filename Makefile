@@ -105,15 +105,20 @@ check: lint types ## lint and types
 
 # ------------------------------------------------------------ fuzzing, bench
 
-.PHONY: fuzz bench leaks
+.PHONY: fuzz fuzz-replay bench leaks
 leaks: $(VENV)/built ## 100,000 connections and 1,000,000 messages; memory must stay flat
 	@$(PY) tests/leaks/churn.py $(ARGS)
 
 SECONDS ?= 60
-fuzz: packages-dev ## run each fuzzer (SECONDS=60, FUZZ=frame for one)
-	@$(CORE) CC=clang SANITIZE=fuzzer-no-link,address,undefined fuzzers
-	@tools/run_fuzzers.sh build/core/clang-fuzzer-no-link-address-undefined \
-	  $(SECONDS) $(FUZZ)
+FUZZ_SANITIZE = fuzzer-no-link,address,undefined
+FUZZERS = build/core/clang-fuzzer-no-link-address-undefined
+fuzz: packages-dev ## run each fuzzer, JOBS at a time (SECONDS=60, FUZZ=frame for one)
+	@$(CORE) CC=clang SANITIZE=$(FUZZ_SANITIZE) fuzzers
+	@tools/run_fuzzers.sh $(FUZZERS) $(JOBS) $(SECONDS) $(FUZZ)
+
+fuzz-replay: packages-dev ## give each fuzzer the inputs that are kept, once
+	@$(CORE) CC=clang SANITIZE=$(FUZZ_SANITIZE) fuzzers
+	@tools/run_fuzzers.sh $(FUZZERS) $(JOBS) replay $(FUZZ)
 
 BENCH ?= bench/echo.py
 bench: $(VENV)/built $(VENV)/for-tests ## measure (BENCH=bench/echo.py, ARGS=...)
