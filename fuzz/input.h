@@ -7,16 +7,21 @@
 #include "protocol/buffer.h"
 
 #include <sanitizer/asan_interface.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Says what did not hold, and ends. */
+#define require(condition)                                                    \
+    (TWS_LIKELY(condition) ? (void)0                                          \
+                           : require_failed(__FILE__, __LINE__, #condition))
+
 static inline void
-require(bool condition)
+require_failed(const char *file, int line, const char *condition)
 {
-    if (TWS_UNLIKELY(!condition)) {
-        abort();
-    }
+    fprintf(stderr, "%s:%d: not so: %s\n", file, line, condition);
+    abort();
 }
 
 /* What is left of it. */

@@ -11,7 +11,7 @@
 
 #include <zlib.h>
 
-enum { WIRE_MESSAGES = 128, WIRE_INFLATED = 1 << 18 };
+enum { WIRE_MESSAGES = 128, WIRE_INFLATED = 1 << 16 };
 
 struct wire_message {
     size_t length;
@@ -139,11 +139,14 @@ wire_inflate(struct wire *wire)
     require(tws_buffer_append(&wire->frames, tail, sizeof(tail)) == TWS_OK);
     wire->zlib.next_in = tws_buffer_data(&wire->frames);
     wire->zlib.avail_in = (uInt)tws_buffer_length(&wire->frames);
-    wire->zlib.next_out = out;
-    wire->zlib.avail_out = sizeof(out);
-    require(inflate(&wire->zlib, Z_SYNC_FLUSH) == Z_OK);
-    require(wire->zlib.avail_in == 0 && wire->zlib.avail_out > 0);
-    wire_content(wire, out, sizeof(out) - wire->zlib.avail_out);
+    do {
+        wire->zlib.next_out = out;
+        wire->zlib.avail_out = sizeof(out);
+        int result = inflate(&wire->zlib, Z_SYNC_FLUSH);
+        require(result == Z_OK || result == Z_BUF_ERROR);
+        wire_content(wire, out, sizeof(out) - wire->zlib.avail_out);
+    } while (wire->zlib.avail_out == 0);
+    require(wire->zlib.avail_in == 0);
     tws_buffer_consume(&wire->frames, tws_buffer_length(&wire->frames));
     if (!wire->takeover) {
         require(inflateReset(&wire->zlib) == Z_OK);
