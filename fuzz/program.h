@@ -30,11 +30,13 @@ struct visitor {
     struct tws_waiter waiter;
     bool waits; /* to be woken */
 
-    uint64_t sent;      /* bytes the program has asked to be sent */
-    unsigned letters;   /* so far: each message has its own */
-    unsigned receipts;  /* given and not back yet */
-    unsigned pings;     /* that have come */
-    unsigned own_pongs; /* that the program has sent */
+    uint64_t sent;     /* bytes the program has asked to be sent */
+    unsigned letters;  /* so far: each message has its own */
+    unsigned receipts; /* given and not back yet */
+    unsigned promised[WIRE_MESSAGES]; /* by each of them: so many messages
+                                       * have left when it is back */
+    unsigned pings;                   /* that have come */
+    unsigned own_pongs;               /* that the program has sent */
 };
 
 static struct visitor visitors[CONNECTIONS];
@@ -90,6 +92,33 @@ expect(struct visitor *visitor, struct wire_message message)
     return true;
 }
 
+/* Of what was expected last; NULL: none is wanted. It may be back before the
+ * call that gives it returns. */
+static void *
+give_receipt(struct visitor *visitor, bool wanted)
+{
+    if (!wanted || visitor->receipts == WIRE_MESSAGES) {
+        return NULL;
+    }
+    visitor->promised[visitor->receipts] = visitor->wire.messages
+                                           + (unsigned)visitor->wire.due_count
+                                           + (unsigned)visitor->behind_count;
+    visitor->receipts++;
+    return visitor;
+}
+
+/* They come back in the order of sending. */
+static unsigned
+take_receipt(struct visitor *visitor)
+{
+    unsigned promised = visitor->promised[0];
+    require(visitor->receipts > 0);
+    visitor->receipts--;
+    memmove(visitor->promised, visitor->promised + 1,
+            visitor->receipts * sizeof(unsigned));
+    return promised;
+}
+
 /* And this came of it. */
 static void
 settle(struct visitor *visitor, enum tws_status status)
@@ -119,7 +148,6 @@ send_message(struct visitor *visitor)
         .payload = letters(message.letter, length),
         .opcode = message.opcode,
         .fragment = (choice & 2) != 0 ? input_byte(&input) + length / 16 : 0,
-        .receipt = (choice & 4) != 0 ? visitor : NULL,
         .compress = (uint8_t)((choice >> 3) % 3),
         .at_once = (choice & 0x80) != 0,
     };
@@ -127,8 +155,7 @@ send_message(struct visitor *visitor)
     if (!expect(visitor, message)) {
         return;
     }
-    /* It may be back before the call returns. */
-    visitor->receipts += outgoing.receipt != NULL ? 1 : 0;
+    outgoing.receipt = give_receipt(visitor, (choice & 4) != 0);
     enum tws_status status =
         tws_client_send_message(visitor->client, &outgoing, &err);
     if (status != TWS_OK) {
@@ -183,8 +210,8 @@ send_packed(struct visitor *visitor, bool foreign)
             tws_client_send_foreign(visitor->client, frames, standing, &err);
     }
     else {
-        void *receipt = (choice & 4) != 0 ? visitor : NULL;
-        visitor->receipts += receipt != NULL ? 1 : 0;
+        void *receipt = give_receipt(
+            visitor, (choice & 4) != 0 && standing == TWS_STANDS_ALONE);
         status = tws_client_send_packed(visitor->client, frames, standing, 1,
                                         length, receipt, &err);
         visitor->receipts -= receipt != NULL && status != TWS_OK ? 1 : 0;
