@@ -61,6 +61,10 @@ tsan: packages-dev ## run the C tests with the thread sanitizer
 pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests only (ARGS='-k name')
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
 
+.PHONY: conformance
+conformance: $(VENV)/built $(VENV)/for-tests ## RFC 6455 section by section, as server and as client; prints the table (ARGS='-k utf8')
+	@$(PY) -m pytest -n $(JOBS) -q tests/conformance $(ARGS)
+
 # A second build beside the plain one: PYTHONSAFEPATH keeps the plain one in the
 # working directory out. The sanitizer must be the first library of a process.
 # Two frames for each allocation tell what csrc leaks from what CPython leaks;

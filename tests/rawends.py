@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import errno
-import hashlib
 import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from rawpeer import BINARY, GUID, RawPeer, request
+from rawpeer import BINARY, RawPeer, answer, read_request, request
 
 import twspy
 from twspy import Frame
@@ -27,34 +25,6 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     for sock in (one, two):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return one, two
-
-
-def accept_key(head: dict[str, str]) -> str:
-    """What Sec-WebSocket-Accept must be for a request."""
-    key = head['sec-websocket-key'].encode()
-    return base64.b64encode(hashlib.sha1(key + GUID).digest()).decode()
-
-
-def read_request(peer: RawPeer) -> tuple[str, dict[str, str]]:
-    """Read the head of a request: first line, fields in lower case."""
-    while b'\r\n\r\n' not in peer.buffer:
-        peer.read_more()
-    text, peer.buffer = peer.buffer.split(b'\r\n\r\n', 1)
-    first, *lines = text.decode('latin-1').split('\r\n')
-    fields = (line.split(': ', 1) for line in lines)
-    return first, {name.lower(): value for name, value in fields}
-
-
-def answer(head: dict[str, str], **fields: str) -> bytes:
-    """A good 101; `fields` adds or replaces header fields."""
-    lines = {
-        'Upgrade': 'websocket',
-        'Connection': 'Upgrade',
-        'Sec-WebSocket-Accept': accept_key(head),
-    } | {name.replace('_', '-'): value for name, value in fields.items()}
-    text = ['HTTP/1.1 101 Switching Protocols']
-    text += [f'{name}: {value}' for name, value in lines.items()]
-    return '\r\n'.join([*text, '', '']).encode('latin-1')
 
 
 def client_end(

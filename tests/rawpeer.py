@@ -6,6 +6,7 @@ Shares no code with the package, so that a mistake there does not hide here.
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import socket
@@ -25,6 +26,8 @@ class RawFrame(NamedTuple):
     fin: bool
     rsv: int
     masked: bool
+    length7: int
+    """The 7 bits that are the length or say how long its form is."""
 
     @property
     def close_code(self) -> int:
@@ -49,8 +52,10 @@ def pack(
     mask: bool = True,
     length: int | None = None,
     length_bytes: int | None = None,
+    key: bytes | None = None,
 ) -> bytes:
-    """Pack a frame; `length` lies about it, `length_bytes` widens it."""
+    """Pack a frame; `length` lies about it, `length_bytes` widens it; the
+    masking `key` is a random one unless it is given."""
     claimed = len(payload) if length is None else length
     if length_bytes is None:
         length_bytes = 0 if claimed < 126 else 2 if claimed < 65536 else 8
@@ -64,10 +69,16 @@ def pack(
         head += bytes([top | 127]) + struct.pack('>Q', claimed)
     if not mask:
         return head + payload
-    key = os.urandom(4)
+    if key is None:
+        key = os.urandom(4)
+    return head + key + xor(payload, key)
+
+
+def xor(payload: bytes, key: bytes) -> bytes:
+    """Mask or unmask."""
     stream = (key * (len(payload) // 4 + 1))[: len(payload)]
     masked = int.from_bytes(payload, 'big') ^ int.from_bytes(stream, 'big')
-    return head + key + masked.to_bytes(len(payload), 'big')
+    return masked.to_bytes(len(payload), 'big')
 
 
 def close_payload(code: int, reason: str = '') -> bytes:
@@ -98,6 +109,24 @@ def request(
     )
     lines = [f'GET {path} HTTP/1.1', *(f'{n}: {v}' for n, v in head.items())]
     return '\r\n'.join([*lines, '', '']).encode('latin-1')
+
+
+def accept_key(head: dict[str, str]) -> str:
+    """What Sec-WebSocket-Accept must be for a request."""
+    key = head['sec-websocket-key'].encode()
+    return base64.b64encode(hashlib.sha1(key + GUID).digest()).decode()
+
+
+def answer(head: dict[str, str], **fields: str) -> bytes:
+    """A good 101; `fields` adds or replaces header fields."""
+    lines = {
+        'Upgrade': 'websocket',
+        'Connection': 'Upgrade',
+        'Sec-WebSocket-Accept': accept_key(head),
+    } | {name.replace('_', '-'): value for name, value in fields.items()}
+    text = ['HTTP/1.1 101 Switching Protocols']
+    text += [f'{name}: {value}' for name, value in lines.items()]
+    return '\r\n'.join([*text, '', '']).encode('latin-1')
 
 
 class RawPeer:
@@ -149,8 +178,18 @@ class RawPeer:
 
     def read_exactly(self, count: int) -> bytes:
         """Read and return so many bytes."""
-        while len(self.buffer) < count:
-            self.read_more()
+        pieces, have = [self.buffer], len(self.buffer)
+        try:
+            while have < count:
+                piece = self.sock.recv(
+                    min(max(count - have, 1 << 16), 1 << 18)
+                )
+                if not piece:
+                    raise EOFError(f'the stream ended after {have} bytes')
+                pieces.append(piece)
+                have += len(piece)
+        finally:
+            self.buffer = b''.join(pieces)
         data, self.buffer = self.buffer[:count], self.buffer[count:]
         return data
 
@@ -181,9 +220,14 @@ class RawPeer:
         key = self.read_exactly(4) if second & 128 else b''
         payload = self.read_exactly(length)
         if key:
-            payload = bytes(b ^ key[i % 4] for i, b in enumerate(payload))
+            payload = xor(payload, key)
         return RawFrame(
-            first & 15, payload, first >= 128, first >> 4 & 7, bool(key)
+            first & 15,
+            payload,
+            first >= 128,
+            first >> 4 & 7,
+            bool(key),
+            second & 127,
         )
 
     def expect_end(self) -> None:
@@ -196,6 +240,14 @@ class RawPeer:
         self.send_frame(TEXT, text)
         frame = self.read_frame()
         assert (frame.opcode, frame.payload) == (TEXT, text), frame
+
+    def end(self) -> None:
+        """End the own direction only."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
 
     def reset(self) -> None:
         """End with a reset."""
@@ -213,3 +265,13 @@ class RawPeer:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def read_request(peer: RawPeer) -> tuple[str, dict[str, str]]:
+    """Read the head of a request: first line, fields in lower case."""
+    while b'\r\n\r\n' not in peer.buffer:
+        peer.read_more()
+    text, peer.buffer = peer.buffer.split(b'\r\n\r\n', 1)
+    first, *lines = text.decode('latin-1').split('\r\n')
+    fields = (line.split(': ', 1) for line in lines)
+    return first, {name.lower(): value for name, value in fields}
