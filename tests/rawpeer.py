@@ -28,6 +28,7 @@ class RawFrame(NamedTuple):
     masked: bool
     length7: int
     """The 7 bits that are the length or say how long its form is."""
+    key: bytes
 
     @property
     def close_code(self) -> int:
@@ -228,6 +229,7 @@ class RawPeer:
             first >> 4 & 7,
             bool(key),
             second & 127,
+            key,
         )
 
     def expect_end(self) -> None:

@@ -83,6 +83,16 @@ tws_buffer_consume(struct tws_buffer *buffer, size_t length)
 }
 
 void
+tws_buffer_withdraw(struct tws_buffer *buffer, size_t length)
+{
+    assert(length <= tws_buffer_length(buffer));
+    buffer->end -= length;
+    if (buffer->start == buffer->end) {
+        buffer->start = buffer->end = 0;
+    }
+}
+
+void
 tws_buffer_release(struct tws_buffer *buffer)
 {
     free(buffer->memory);

@@ -52,6 +52,8 @@ enum tws_status tws_buffer_append(struct tws_buffer *buffer, const void *data,
                                   size_t length);
 /* Drops `length` bytes at the front (at most what is there). */
 void tws_buffer_consume(struct tws_buffer *buffer, size_t length);
+/* The same at the end. */
+void tws_buffer_withdraw(struct tws_buffer *buffer, size_t length);
 /* Frees the memory; the buffer is empty and usable again. */
 void tws_buffer_release(struct tws_buffer *buffer);
 

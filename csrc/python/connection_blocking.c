@@ -433,7 +433,7 @@ tws_blocking_ping(ConnectionObject *conn, struct tws_span payload)
     tws_control_pack(&control, TWS_OPCODE_PING, (const uint8_t *)payload.data,
                      payload.length, key);
     note_ping(conn, payload);
-    int result = tws_websocket_send_control(ws, &control, true);
+    int result = tws_websocket_send_control(ws, &control);
     tws_ahead_note_sent(conn);
     return result;
 }
@@ -459,5 +459,5 @@ tws_blocking_send_close(ConnectionObject *conn, uint16_t code,
     if (control.length == 0) {
         return 0;
     }
-    return tws_websocket_send_control(ws, &control, true);
+    return tws_websocket_send_control(ws, &control);
 }

@@ -65,7 +65,7 @@ send_ping(ConnectionObject *conn, uint64_t now)
     ahead->acknowledged = progress.acknowledged;
     ahead->pinged_at = now;
     ahead->waits_since = now;
-    if (tws_websocket_send_control(ws, &control, true) < 0) {
+    if (tws_websocket_send_control(ws, &control) < 0) {
         PyErr_Clear(); /* one that can't be sent is not answered */
     }
 }

@@ -52,10 +52,7 @@ take_event(ConnectionObject *conn, const struct tws_event *event,
         tws_session_take(&conn->blocking->session, event, key, &reply);
     concerns = note_event(conn->blocking, event, !ours_first) && concerns;
     pthread_mutex_unlock(&conn->blocking->lock);
-    if (reply.length > 0
-        && tws_websocket_send_control(ws, &reply,
-                                      event->type == TWS_EVENT_CLOSE)
-               < 0) {
+    if (reply.length > 0 && tws_websocket_send_control(ws, &reply) < 0) {
         return -1;
     }
     if (ours_first) {

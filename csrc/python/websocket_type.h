@@ -86,9 +86,11 @@ typedef struct {
                                      * write_lock held */
     atomic_ulong stream_thread;     /* who has sent of it last, else 0 */
 
-    pthread_mutex_t guard;     /* of the next five */
+    pthread_mutex_t guard;     /* of the next six */
     struct tws_buffer control; /* packed control frames that wait for the
                                 * thread that is writing */
+    size_t last_pong;          /* length of the last of them, where that is a
+                                * Pong; else 0 */
     bool close_queued;         /* a Close frame is among them, or was */
     bool bare;                 /* there is no descriptor yet */
     bool any_family;           /* it was made so: connect() finds one */
@@ -206,11 +208,12 @@ int tws_websocket_begin_stream(WebsocketObject *ws, const void *stream,
 void tws_websocket_end_stream(WebsocketObject *ws);
 
 /* Sends a packed control frame without ever waiting: now where nobody is
- * writing, else between that thread's frames. Dropped where too many wait
- * already (a peer that floods pings and reads nothing) unless `must`. -1
- * with MemoryError. */
+ * writing, else between that thread's frames. A Pong takes the place of the
+ * one before it where too many frames wait already (a peer that floods pings
+ * and reads nothing); nothing does of what is sent of our own accord. -1 with
+ * MemoryError. */
 int tws_websocket_send_control(WebsocketObject *ws,
-                               const struct tws_control *control, bool must);
+                               const struct tws_control *control);
 
 /* A fresh masking key for a client, NULL for a server. -1 with an
  * exception. */

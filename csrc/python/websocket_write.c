@@ -7,7 +7,8 @@
 #include <errno.h>
 
 enum {
-    CONTROL_MAX = 4096,      /* bytes of control frames that may wait */
+    CONTROL_MAX = 4096,      /* bytes of control frames that wait; of Pongs
+                              * beyond them only the last one does */
     LARGE_WRITE = 16 * 1024, /* worth to give up the GIL for */
 };
 
@@ -20,6 +21,7 @@ note_failure(WebsocketObject *ws)
     tws_buffer_release(&ws->out);
     pthread_mutex_lock(&ws->guard);
     tws_buffer_release(&ws->control);
+    ws->last_pong = 0;
     pthread_mutex_unlock(&ws->guard);
 }
 
@@ -35,6 +37,7 @@ take_controls(WebsocketObject *ws)
         struct tws_buffer empty = ws->out;
         ws->out = ws->control;
         ws->control = empty;
+        ws->last_pong = 0;
     }
     pthread_mutex_unlock(&ws->guard);
     return any;
@@ -472,9 +475,27 @@ tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
     return write_any(ws, &left, NULL, sending, deadline);
 }
 
+/* With the guard held. */
+static enum tws_status
+queue_control(WebsocketObject *ws, const struct tws_control *control)
+{
+    bool pong = (control->bytes[0] & 0x0f) == TWS_OPCODE_PONG;
+    size_t replaced = 0;
+    /* The Pong for the latest Ping stands for those before (RFC 6455 §5.5.3),
+     * the other way round it would not. */
+    if (pong && tws_buffer_length(&ws->control) >= CONTROL_MAX) {
+        replaced = ws->last_pong;
+    }
+    tws_buffer_withdraw(&ws->control, replaced);
+    enum tws_status status =
+        tws_buffer_append(&ws->control, control->bytes, control->length);
+    ws->last_pong = status == TWS_OK && pong ? control->length : 0;
+    return status;
+}
+
 int
 tws_websocket_send_control(WebsocketObject *ws,
-                           const struct tws_control *control, bool must)
+                           const struct tws_control *control)
 {
     if (tws_websocket_enter(ws) < 0) {
         PyErr_Clear(); /* closed: nobody is there to read it */
@@ -482,10 +503,8 @@ tws_websocket_send_control(WebsocketObject *ws,
     }
     enum tws_status status = TWS_OK;
     pthread_mutex_lock(&ws->guard);
-    bool room = tws_buffer_length(&ws->control) < CONTROL_MAX;
-    if (!ws->close_queued && (room || must)) {
-        status =
-            tws_buffer_append(&ws->control, control->bytes, control->length);
+    if (!ws->close_queued) {
+        status = queue_control(ws, control);
         ws->close_queued = status == TWS_OK && tws_control_is_close(control);
     }
     pthread_mutex_unlock(&ws->guard);

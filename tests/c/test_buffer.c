@@ -75,6 +75,21 @@ TEST(what_goes_in_comes_out_in_order)
     tws_buffer_release(&buffer);
 }
 
+TEST(what_went_in_last_can_be_withdrawn)
+{
+    struct tws_buffer buffer = TWS_BUFFER_EMPTY;
+    CHECK_INT(tws_buffer_append(&buffer, "abcdefg", 7), TWS_OK);
+    tws_buffer_consume(&buffer, 2);
+    tws_buffer_withdraw(&buffer, 3);
+    CHECK_INT(tws_buffer_append(&buffer, "xy", 2), TWS_OK);
+    CHECK_BYTES(tws_buffer_data(&buffer), tws_buffer_length(&buffer), "cdxy");
+    tws_buffer_withdraw(&buffer, 0);
+    tws_buffer_withdraw(&buffer, 4);
+    CHECK_INT(tws_buffer_length(&buffer), 0);
+    CHECK_INT(buffer.start, 0);
+    tws_buffer_release(&buffer);
+}
+
 TEST(reserved_room_counts_when_it_is_committed)
 {
     struct tws_buffer buffer = TWS_BUFFER_EMPTY;
@@ -204,6 +219,7 @@ TEST(a_released_buffer_is_empty_and_usable)
 }
 
 RUN(T(an_empty_buffer_holds_no_memory), T(what_goes_in_comes_out_in_order),
+    T(what_went_in_last_can_be_withdrawn),
     T(reserved_room_counts_when_it_is_committed), T(growth_keeps_the_contents),
     T(reserve_fits_whatever_the_state), T(a_standing_queue_costs_linear_time),
     T(a_failed_reserve_changes_nothing),

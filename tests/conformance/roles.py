@@ -277,6 +277,11 @@ class End:
         self._threads.append(thread)
         thread.start()
 
+    def settle(self) -> None:
+        """Finish the opening, where nothing is to be joined to it."""
+        if self._opening:
+            self._finish_opening(b'')
+
     def join(self) -> None:
         """Wait for what run() started; for our client, too."""
         for thread in self._threads:

@@ -8,8 +8,9 @@ connection ends proves that it lives, and that nothing else was sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import rawpeer
 from conformance.roles import End
@@ -57,33 +58,33 @@ def _bytes(payload: str | bytes) -> bytes:
     return payload.encode() if isinstance(payload, str) else payload
 
 
-def frame(opcode: int, payload: str | bytes = b'', **how: object) -> Frame:
-    return Frame(opcode, _bytes(payload), **how)  # type: ignore[arg-type]
+def frame(opcode: int, payload: str | bytes = b'', **how: Any) -> Frame:
+    return Frame(opcode, _bytes(payload), **how)
 
 
-def text(payload: str | bytes = b'', **how: object) -> Frame:
+def text(payload: str | bytes = b'', **how: Any) -> Frame:
     return frame(TEXT, payload, **how)
 
 
-def binary(payload: str | bytes = b'', **how: object) -> Frame:
+def binary(payload: str | bytes = b'', **how: Any) -> Frame:
     return frame(BINARY, payload, **how)
 
 
-def more(payload: str | bytes = b'', **how: object) -> Frame:
+def more(payload: str | bytes = b'', **how: Any) -> Frame:
     """A continuation."""
     return frame(CONTINUATION, payload, **how)
 
 
-def ping(payload: str | bytes = b'', **how: object) -> Frame:
+def ping(payload: str | bytes = b'', **how: Any) -> Frame:
     return frame(PING, payload, **how)
 
 
-def pong(payload: str | bytes = b'', **how: object) -> Frame:
+def pong(payload: str | bytes = b'', **how: Any) -> Frame:
     return frame(PONG, payload, **how)
 
 
 def close(
-    code: int | None = None, reason: str | bytes = b'', **how: object
+    code: int | None = None, reason: str | bytes = b'', **how: Any
 ) -> Frame:
     head = b'' if code is None else code.to_bytes(2, 'big')
     return frame(CLOSE, head + _bytes(reason), **how)
@@ -146,7 +147,7 @@ def sees(*frames: Frame) -> Seen:
 
 
 def check_frame(end: End, got: RawFrame, wanted: Frame) -> None:
-    cut = replace_payload(got)
+    cut = shorten(got)
     assert got.opcode == wanted.opcode, cut
     if got.payload != wanted.payload:
         raise AssertionError(f'{cut}, not {wanted.payload[:80]!r}')
@@ -158,12 +159,12 @@ def check_form(end: End, got: RawFrame) -> None:
     """What holds for each frame (RFC 6455 sections 5.1 and 5.2)."""
     length = len(got.payload)
     form = length if length < 126 else 126 if length < 65536 else 127
-    cut = replace_payload(got)
+    cut = shorten(got)
     assert got.length7 == form, f'{cut}: not the shortest form'
     assert got.masked == (end.role != SERVER), f'{cut}: wrong masking'
 
 
-def replace_payload(got: RawFrame) -> RawFrame:
+def shorten(got: RawFrame) -> RawFrame:
     """For a message: a long payload says nothing."""
     return got._replace(payload=got.payload[:80])
 
@@ -180,7 +181,7 @@ class Failed:
     def __call__(self, run: Run) -> None:
         end = run.end
         got = end.peer.read_frame()
-        assert got.opcode == CLOSE, replace_payload(got)
+        assert got.opcode == CLOSE, shorten(got)
         assert got.close_code == self.code, got
         assert got.close_reason, 'the reason says what was wrong'
         check_form(end, got)
@@ -225,6 +226,71 @@ def closes(code: int | None = None, reason: str = '') -> Closed:
     return Closed(code, reason)
 
 
+@dataclass(frozen=True)
+class Told:
+    """The program is told this, by onclose()."""
+
+    code: int
+    reason: str | None
+    by: str
+
+    def __call__(self, run: Run) -> None:
+        told = run.end.told()
+        assert (told.code, told.ended_by) == (self.code, self.by), told
+        assert self.reason in (None, told.reason), told
+        run.check_program()
+        run.ended = True
+
+
+def told(code: int, reason: str | None = None, *, by: str) -> Told:
+    """`reason` is None where it is in words of our own."""
+    return Told(code, reason, by)
+
+
+def stream_ends(run: Run) -> None:
+    """Our end ends the TCP stream, and has sent nothing else."""
+    run.end.peer.expect_end()
+
+
+# -------------------------------------------------------------------- acting
+
+
+def peer_ends(run: Run) -> None:
+    """The peer ends the TCP stream."""
+    run.end.peer.end()
+
+
+def peer_resets(run: Run) -> None:
+    """The peer ends the TCP stream by a reset."""
+    run.end.wait_until_read()
+    run.end.peer.reset()
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that the program does, in a thread of its own."""
+
+    name: str
+    args: tuple[object, ...]
+    options: tuple[tuple[str, object], ...]
+
+    def __call__(self, run: Run) -> None:
+        method = getattr(run.end.connection, self.name)
+        run.end.run(lambda: method(*self.args, **dict(self.options)))
+
+
+def we_close(code: int = 1000, reason: str = '') -> Act:
+    return Act('close', (code, reason), ())
+
+
+def we_send(payload: str | bytes, **how: object) -> Act:
+    return Act('send', (payload,), tuple(how.items()))
+
+
+def we_ping(payload: bytes) -> Act:
+    return Act('send_ping', (payload,), ())
+
+
 # ------------------------------------------------------------------- running
 
 Step = Frame | Raw | Callable[['Run'], None]
@@ -249,6 +315,8 @@ class Script:
     """A `run` for a row."""
 
     steps: tuple[Step, ...]
+    # Fields of the peer's part of the opening handshake.
+    opening: Mapping[str, str] = field(default_factory=dict)
     # Whether the connection can be used again.
     lives: bool = field(init=False)
 
@@ -257,7 +325,7 @@ class Script:
         object.__setattr__(self, 'lives', not ends)
 
     def __call__(self, end: End) -> None:
-        end.open()
+        end.open(**self.opening)
         self.go(end)
 
     def go(self, end: End) -> None:
@@ -267,6 +335,7 @@ class Script:
             if isinstance(step, bytes):
                 end.send(step)
             else:
+                end.settle()
                 step(run)
         if not run.ended:
             check_lives(end)
@@ -307,7 +376,7 @@ class Script:
 
 # A payload of which not each offset is tried.
 MANY = 64
-ENDINGS: tuple[type, ...] = (Failed, Closed)
+ENDINGS: tuple[type, ...] = (Failed, Closed, Told)
 
 
 def check_lives(end: End) -> None:
@@ -318,5 +387,21 @@ def check_lives(end: End) -> None:
     assert not end.program.errors, end.program.errors
 
 
-def script(*steps: Step) -> Script:
-    return Script(steps)
+def script(*steps: Step, **opening: str) -> Script:
+    """`opening`: fields of the peer's request or answer."""
+    return Script(steps, opening)
+
+
+@dataclass(frozen=True)
+class Variants:
+    """A `run` for a row that is several scripts, each on a connection of its
+    own."""
+
+    scripts: tuple[Script, ...]
+
+    def __call__(self, end: End) -> None:
+        raise NotImplementedError('the scripts are run one by one')
+
+
+def variants(*scripts: Script) -> Variants:
+    return Variants(scripts)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from conformance.roles import End, Harness
-from conformance.script import Script
+from conformance.script import Script, Variants
 from conformance.table import CUTS, Row
 
 
@@ -11,20 +13,38 @@ def test_row(row: Row, role: str, split: str, harness: Harness) -> None:
     def end(cut: int | None = None) -> End:
         return End(harness, role, split, cut, row.options, row.echo)
 
-    if split != CUTS:
-        with end() as one:
-            row.run(one)
-        return
-    assert isinstance(row.run, Script), 'only scripts can be cut'
-    cuts = row.run.cuts(role)
-    if row.run.lives:
-        # Over one connection: it is as good as new.
-        with end() as one:
-            one.open()
-            for cut in cuts:
-                one.restart(cut)
-                row.run.go(one)
-        return
-    for cut in cuts:
-        with end(cut) as one:
-            row.run(one)
+    scripts = row.run.scripts if isinstance(row.run, Variants) else [row.run]
+    for number, run in enumerate(scripts):
+        try:
+            if split == CUTS:
+                assert isinstance(run, Script), 'only scripts can be cut'
+                run_cut(run, role, end)
+            else:
+                with end() as one:
+                    run(one)
+        except BaseException as error:
+            if len(scripts) > 1:
+                error.add_note(f'in variant {number}: {run}')
+            raise
+
+
+def run_cut(
+    script: Script, role: str, end: Callable[[int | None], End]
+) -> None:
+    """Once for each offset, over one connection where that is as good as new
+    afterwards."""
+    cut: int | None = None
+    try:
+        if script.lives:
+            with end(None) as one:
+                one.open(**script.opening)
+                for cut in script.cuts(role):
+                    one.restart(cut)
+                    script.go(one)
+        else:
+            for cut in script.cuts(role):
+                with end(cut) as one:
+                    script(one)
+    except BaseException as error:
+        error.add_note(f'cut at {cut}')
+        raise

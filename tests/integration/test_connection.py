@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 import time
 import weakref
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from rawends import client_end, server_end
+from rawends import client_end, in_thread, server_end
 from rawpeer import (
     BINARY,
     CLOSE,
@@ -137,6 +138,33 @@ def test_pings(ends: tuple[twspy.Connection, RawPeer]) -> None:
     conn.recv()
     assert heard == [('ping', b'1'), ('pong', b'2')]
     assert peer.read_frame()[:2] == (PONG, b'1')
+
+
+def test_last_ping_is_answered_where_pongs_were_left_out(
+    ends: tuple[twspy.Connection, RawPeer],
+) -> None:
+    """RFC 6455 section 5.5.3: a Pong stands for those before it, not for
+    those behind it."""
+    conn, peer = ends
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    count = 2000
+    for number in range(count):
+        say(conn, peer, PING, b'%0100d' % number)
+    say(conn, peer, TEXT, b'done')
+    assert conn.recv().payload == 'done'
+    conn.send_ping(b'ours')
+    joined = in_thread(conn.recv)
+    answered = []
+    while not answered or answered[-1] != count - 1:
+        frame = peer.read_frame()
+        assert frame.opcode == PONG
+        answered.append(int(frame.payload))
+    assert answered == sorted(set(answered))
+    assert len(answered) < count, 'none was left out'
+    assert peer.read_frame()[:2] == (PING, b'ours')
+    say(conn, peer, TEXT, b'end')
+    joined()
 
 
 def test_timeout_in_the_middle_of_a_message_loses_nothing(
