@@ -170,6 +170,25 @@ def shorten(got: RawFrame) -> RawFrame:
 
 
 @dataclass(frozen=True)
+class FailureSeen:
+    """The Close frame of a failure."""
+
+    code: int
+
+    def __call__(self, run: Run) -> RawFrame:
+        got = run.end.peer.read_frame()
+        assert got.opcode == CLOSE, shorten(got)
+        assert got.close_code == self.code, got
+        assert got.close_reason, 'the reason says what was wrong'
+        check_form(run.end, got)
+        return got
+
+
+def sees_failure(code: int) -> FailureSeen:
+    return FailureSeen(code)
+
+
+@dataclass(frozen=True)
 class Failed:
     """Our end fails the connection (RFC 6455 section 7.1.7): a Close frame
     with this code and a reason, and the end of the stream, even though the
@@ -180,11 +199,7 @@ class Failed:
 
     def __call__(self, run: Run) -> None:
         end = run.end
-        got = end.peer.read_frame()
-        assert got.opcode == CLOSE, shorten(got)
-        assert got.close_code == self.code, got
-        assert got.close_reason, 'the reason says what was wrong'
-        check_form(end, got)
+        got = sees_failure(self.code)(run)
         end.peer.expect_end()
         end.peer.end()
         told = end.told()
@@ -211,9 +226,7 @@ class Closed:
         end = run.end
         got = end.peer.read_frame()
         check_frame(end, got, close(self.code))
-        if end.role != SERVER:
-            end.peer.end()
-        end.peer.expect_end()
+        tcp_ends(run)
         told = end.told()
         code = 1005 if self.code is None else self.code
         assert (told.code, told.reason) == (code, self.reason)
@@ -249,6 +262,14 @@ def told(code: int, reason: str | None = None, *, by: str) -> Told:
 
 def stream_ends(run: Run) -> None:
     """Our end ends the TCP stream, and has sent nothing else."""
+    run.end.peer.expect_end()
+
+
+def tcp_ends(run: Run) -> None:
+    """After the closing handshake the server ends the TCP stream, then the
+    client does (RFC 6455 section 7.1.1). Our end has sent nothing else."""
+    if run.end.role != SERVER:
+        run.end.peer.end()
     run.end.peer.expect_end()
 
 
@@ -293,7 +314,7 @@ def we_ping(payload: bytes) -> Act:
 
 # ------------------------------------------------------------------- running
 
-Step = Frame | Raw | Callable[['Run'], None]
+Step = Frame | Raw | Callable[['Run'], object]
 
 
 @dataclass
@@ -341,7 +362,7 @@ class Script:
             check_lives(end)
             run.check_program()
 
-    def bursts(self, role: str) -> Iterator[bytes | Callable[[Run], None]]:
+    def bursts(self, role: str) -> Iterator[bytes | Callable[[Run], object]]:
         """Steps, with all that is sent at a time as bytes."""
         burst = b''
         for step in self.steps:
