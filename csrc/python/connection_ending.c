@@ -143,6 +143,18 @@ tws_blocking_close_stream(ConnectionObject *conn)
     return 0;
 }
 
+void
+tws_blocking_end_writing(ConnectionObject *conn)
+{
+    WebsocketObject *ws = websocket_of(conn);
+    pthread_mutex_lock(&conn->blocking->lock);
+    bool finished = tws_session_finished(&conn->blocking->session);
+    pthread_mutex_unlock(&conn->blocking->lock);
+    if (ws->role == TWS_SERVER || !finished) {
+        tws_websocket_end_writing(ws);
+    }
+}
+
 int
 tws_blocking_linger_and_close(ConnectionObject *conn,
                               const struct tws_deadline *deadline)
@@ -151,7 +163,7 @@ tws_blocking_linger_and_close(ConnectionObject *conn,
     PyObject *pending = PyErr_GetRaisedException();
     size_t drained = 0;
     if (tws_websocket_begin_read(ws) == 0) {
-        tws_websocket_end_writing(ws);
+        tws_blocking_end_writing(conn);
         int more = 1;
         while (more > 0 && drained < DRAIN_MAX) {
             size_t got;

@@ -161,7 +161,7 @@ linger(ConnectionObject *conn, uint64_t now)
     struct tws_ahead *ahead = ahead_of(conn);
     WebsocketObject *ws = websocket_of(conn);
     if (ahead->linger_until == 0) {
-        tws_websocket_end_writing(ws);
+        tws_blocking_end_writing(conn);
         ahead->linger_until = tws_blocking_close_deadline(conn).at;
     }
     if (drain(conn) && now < ahead->linger_until

@@ -38,10 +38,15 @@ void tws_blocking_set_over(ConnectionObject *conn, enum tws_ended_by by,
  * is no Exception from a handler of the log. */
 int tws_blocking_close_stream(ConnectionObject *conn);
 
+/* Tells the peer that nothing more comes, unless that is first for the peer
+ * to do: after a closing handshake the server ends the TCP connection, and
+ * the client waits for it (RFC 6455 §7.1.1). */
+void tws_blocking_end_writing(ConnectionObject *conn);
+
 /* Both Close frames have passed, or ours is the last word: lets the peer
  * read what was sent, waits for its end of the stream, and closes. A reset
- * must not overtake our Close frame (RFC 6455 7.1.1). Keeps a pending
- * exception; -1 where a signal handler raised. */
+ * must not overtake our Close frame. Keeps a pending exception; -1 where a
+ * signal handler raised. */
 int tws_blocking_linger_and_close(ConnectionObject *conn,
                                   const struct tws_deadline *deadline);
 

@@ -36,7 +36,7 @@ from rawpeer import BINARY, CLOSE
 
 BRIEF = {'close_timeout': 0.3}
 
-# ---------------------------------------------------- a Close frame of the peer
+# --------------------------------------------------- Close frames of the peer
 
 PAYLOAD = [
     Row(
@@ -120,9 +120,7 @@ VALID = (1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999)
 VALID_CASES = {
     code: f'7.7.{number}'
     for number, code in enumerate(
-        (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999)
-        + (4000, 4999),
-        1,
+        (*range(1000, 1004), *range(1007, 1012), 3000, 3999, 4000, 4999), 1
     )
 }
 INVALID = (0, 1, 500, 999, 1004, 1005, 1006, 1015, 1016, 1017, 1099, 1100)
@@ -370,6 +368,18 @@ def client_waits(end: End) -> None:
     end.open()
     end.send(close(1000).pack(end.role))
     check_frame(end, end.peer.read_frame(), close(1000))
+    waits_for_end(end)
+
+
+def client_waits_having_closed(end: End) -> None:
+    end.open()
+    end.run(lambda: end.connection.close(1000))
+    check_frame(end, end.peer.read_frame(), close(1000))
+    end.send(close(1000).pack(end.role))
+    waits_for_end(end)
+
+
+def waits_for_end(end: End) -> None:
     began = time.monotonic()
     end.peer.expect_end()
     waited = time.monotonic() - began
@@ -387,15 +397,21 @@ TCP = [
         why='the client waits',
         splits=(WHOLE,),
     ),
-    Row(
-        'tcp-client-waits',
-        '7.1.1',
-        'the client waits until the server has, but not without a limit',
-        client_waits,
-        roles=(CLIENT,),
-        why='the server does not wait',
-        splits=(WHOLE,),
-        options=BRIEF,
+    *(
+        Row(
+            name,
+            '7.1.1',
+            'the client waits until the server has, but not without a limit',
+            run,
+            roles=(CLIENT,),
+            why='the server does not wait',
+            splits=(WHOLE,),
+            options=BRIEF,
+        )
+        for name, run in (
+            ('tcp-client-waits', client_waits),
+            ('tcp-client-waits-ours', client_waits_having_closed),
+        )
     ),
     Row(
         'tcp-end',

@@ -95,9 +95,9 @@ def first(payload: str | bytes = b'', opcode: int = TEXT) -> Frame:
     return frame(opcode, payload, fin=False)
 
 
-def part(payload: str | bytes = b'') -> Frame:
+def part(payload: str | bytes = b'', **how: Any) -> Frame:
     """A continuation which is not the last."""
-    return frame(CONTINUATION, payload, fin=False)
+    return frame(CONTINUATION, payload, fin=False, **how)
 
 
 @dataclass(frozen=True)
