@@ -116,7 +116,8 @@ LIMITS = [
 
 @functools.cache
 def whole_payload() -> bytes:
-    return b''.join(b'%07d ' % number for number in range(16 * MIB // 8))
+    block = b''.join(b'%07d ' % number for number in range(9973))
+    return block * (16 * MIB // len(block) + 1)
 
 
 def payload(size: int) -> bytes:

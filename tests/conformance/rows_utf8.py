@@ -23,7 +23,7 @@ from conformance.script import (
     text,
     variants,
 )
-from conformance.table import BYTES, CUTS, JOINED, WHOLE, Row
+from conformance.table import BYTES, JOINED, WHOLE, Row
 
 KOSME = 'κόσμε'.encode()
 NAMES = 'Hello-µ@ßöäüàá-UTF-8!!'.encode()
@@ -320,7 +320,7 @@ ROWS += [
         '8.1',
         'it fails at the first byte that can not be, not at the end',
         variants(*(one for data in tried for one in at_once(data))),
-        splits=(WHOLE, BYTES, CUTS),
+        splits=(WHOLE, BYTES),
         autobahn='6.4' if name == 'above-10ffff' else '',
     )
     for name, (tried, _) in INVALID.items()

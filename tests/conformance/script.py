@@ -364,17 +364,17 @@ class Script:
 
     def bursts(self, role: str) -> Iterator[bytes | Callable[[Run], object]]:
         """Steps, with all that is sent at a time as bytes."""
-        burst = b''
+        burst: list[bytes] = []
         for step in self.steps:
             if isinstance(step, (Frame, Raw)):
-                burst += step.pack(role)
+                burst.append(step.pack(role))
                 continue
             if burst:
-                yield burst
-            burst = b''
+                yield b''.join(burst)
+            burst.clear()
             yield step
         if burst:
-            yield burst
+            yield b''.join(burst)
 
     def cuts(self, role: str) -> list[int]:
         """The offsets that matter in what the peer sends: each in a header

@@ -488,6 +488,7 @@ def test_no_message_follows_our_close_frame() -> None:
             frame = peer.read_frame()
         assert frame.opcode == CLOSE
         peer.send_frame(CLOSE, frame.payload, mask=False)
+        peer.end()
         peer.expect_end()
         peer.close()
         for thread in threads:
