@@ -37,6 +37,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
+@pytest.fixture
+def rows() -> list[Row]:
+    return list(ROWS.values())
+
+
 @pytest.fixture(scope='session')
 def harness() -> Iterator[Harness]:
     harness = Harness()

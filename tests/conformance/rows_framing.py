@@ -346,6 +346,29 @@ RESERVED_BITS += [
     )
 ]
 
+
+def begins_with_opening(end: End) -> None:
+    """For each offset: up to there with the end of the opening."""
+    data = binary('0123456789' * 13).pack(end.role)
+    for cut in (*range(1, 12), len(data) - 1):
+        with End(end.harness, end.role, JOINED) as one:
+            one.open()
+            one.send(data[:cut])
+            one.wait_until_read()
+            one.send(data[cut:])
+            check_frame(one, one.peer.read_frame(), binary('0123456789' * 13))
+
+
+BEGUN = [
+    Row(
+        'frame-begun-with-opening',
+        '5.2',
+        'a frame that begins in one piece with the end of the opening',
+        begins_with_opening,
+        splits=(WHOLE,),
+    )
+]
+
 RESERVED_OPCODES = [
     Row(
         f'opcode-{opcode}',
@@ -380,6 +403,7 @@ RESERVED_OPCODES = [
 ]
 
 ROWS = [
+    *BEGUN,
     *LENGTHS,
     *MASKING,
     *RESERVED_BITS,

@@ -78,7 +78,7 @@ VALID: dict[str, tuple[list[bytes], str]] = {
         + points(*(p << 16 | 0xFFFF for p in range(1, 17))),
         '6.22',
     ),
-    'replacement-and-mark': (points(0xFFFD, 0xFEFF), '6.23'),
+    'specials': (points(0xFEFF, *range(0xFFF9, 0xFFFE)), '6.23'),
 }
 
 INVALID: dict[str, tuple[list[bytes], str]] = {
@@ -97,7 +97,22 @@ INVALID: dict[str, tuple[list[bytes], str]] = {
         '6.12',
     ),
     'lonely-start': (
-        [bytes([lead, 0x20]) for lead in (0xC2, 0xDF, 0xE0, 0xEF, 0xF0, 0xF4)],
+        [
+            *(
+                bytes([lead, 0x20])
+                for lead in (0xC2, 0xDF, 0xE0, 0xEF, 0xF0, 0xF4)
+            ),
+            *(
+                b''.join(bytes([lead, 0x20]) for lead in leads)
+                for leads in (
+                    range(0xC0, 0xE0),
+                    range(0xE0, 0xF0),
+                    range(0xF0, 0xF8),
+                    range(0xF8, 0xFC),
+                    range(0xFC, 0xFE),
+                )
+            ),
+        ],
         '6.13',
     ),
     'missing-continuation': (
@@ -184,10 +199,14 @@ INVALID: dict[str, tuple[list[bytes], str]] = {
     ),
     'surrogate-pairs': (
         [
-            b'\xed\xa0\x80\xed\xb0\x80',
-            b'\xed\xa0\x80\xed\xbf\xbf',
-            b'\xed\xad\xbf\xed\xb0\x80',
-            b'\xed\xaf\xbf\xed\xbf\xbf',
+            high + low
+            for high in (
+                b'\xed\xa0\x80',
+                b'\xed\xad\xbf',
+                b'\xed\xae\x80',
+                b'\xed\xaf\xbf',
+            )
+            for low in (b'\xed\xb0\x80', b'\xed\xbf\xbf')
         ],
         '6.21',
     ),
