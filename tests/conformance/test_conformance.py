@@ -62,7 +62,9 @@ def test_row(row: Row, role: str, split: str, harness: Harness) -> None:
     def end(cut: int | None = None) -> End:
         return End(harness, role, split, cut, row.options, row.echo)
 
-    scripts = row.run.scripts if isinstance(row.run, Variants) else [row.run]
+    scripts: tuple[Callable[[End], None], ...] = (row.run,)
+    if isinstance(row.run, Variants):
+        scripts = row.run.scripts
     for number, run in enumerate(scripts):
         try:
             if split == CUTS:
