@@ -328,8 +328,8 @@ def test_an_unknown_user_has_no_password(algorithm: str) -> None:
 
 
 def test_an_unknown_user_takes_as_long() -> None:
-    """A name of 100 kB makes the hash of name and password what takes most of
-    the time. Without it for unknown users the quotient were far off."""
+    """A name of 100 kB makes the hash of name and password a quarter of the
+    time: without it for unknown users the quotient is 0.75."""
     name = 'n' * 100_000
     known = twspy.DigestAuth(lambda user: SECRET)
     unknown = twspy.DigestAuth(lambda user: None)
@@ -338,7 +338,7 @@ def test_an_unknown_user_takes_as_long() -> None:
         refusal = auth.authenticate(twspy.Request('GET', '/'))
         assert isinstance(refusal, twspy.Response)
         found = challenges(refusal.headers.get_all('WWW-Authenticate'))
-        wrong = digest(found['SHA-256'], name, 'wrong')
+        wrong = digest(found['MD5'], name, 'wrong')
         asked = twspy.Request('GET', '/', {'Authorization': wrong})
         times = []
         for _ in range(40):
@@ -349,9 +349,9 @@ def test_an_unknown_user_takes_as_long() -> None:
         return min(times)
 
     quotients = []
-    for _ in range(4):
+    for _ in range(8):
         quotients.append(best(unknown) / best(known))
-        if 0.75 < quotients[-1] < 1.33:
+        if 0.88 < quotients[-1] < 1.14:
             return
     raise AssertionError(f'one takes longer: {quotients}')
 

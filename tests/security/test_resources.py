@@ -32,18 +32,21 @@ SHORT = 0.5
 
 
 class Patient(EchoServer):
-    """Gives each kind of peer that wastes its time half a second."""
+    """Gives peers all the time they want, but for what a test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, *limits: str) -> None:
+        patience: dict[str, float | None] = {
+            'open_timeout': 600.0,
+            'close_timeout': 600.0,
+            'ping_interval': None,
+            'ping_timeout': None,
+            'send_timeout': 600.0,
+        }
         super().__init__(
             loglevel='CRITICAL',
-            open_timeout=SHORT,
-            close_timeout=SHORT,
-            ping_interval=SHORT,
-            ping_timeout=SHORT,
-            send_timeout=SHORT,
-            idle_timeout=10 * SHORT,
             max_queue=10_000,
+            max_join_time=0,
+            **patience | dict.fromkeys(limits, SHORT),
         )
 
     def onmessage(
@@ -51,6 +54,8 @@ class Patient(EchoServer):
     ) -> None:
         if message.payload == 'close me':
             client.close()
+        elif message.payload == 'close all':
+            self.broadcast(twspy.CloseMessage(1000))
         elif message.payload == 'flood me':
             while True:
                 client.send('x' * 10_000)
@@ -110,6 +115,13 @@ def never_answers_a_close(server: EchoServer) -> RawPeer:
     return peer
 
 
+def never_answers_the_close_of_all(server: EchoServer) -> RawPeer:
+    """One that nobody waits for."""
+    peer = RawPeer.connect(server.address)
+    peer.send_frame(TEXT, b'close all')
+    return peer
+
+
 def never_ends_behind_its_close(server: EchoServer) -> RawPeer:
     peer = RawPeer.connect(server.address)
     peer.send_frame(CLOSE, close_payload(1000))
@@ -134,20 +146,24 @@ def never_reads(server: EchoServer) -> RawPeer:
     return peer
 
 
-WASTERS = [
-    silent,
-    half_a_handshake,
-    endless_handshake,
-    half_a_frame,
-    endless_frame,
-    half_a_message,
-    never_answers_a_ping,
-    never_answers_a_close,
-    never_ends_behind_its_close,
-    never_ends_behind_an_error,
-    never_ends_behind_a_refusal,
-    never_reads,
-]
+# Who is ended by which limits, all others being off. Who is given up by the
+# keepalive has the time of a closing handshake to notice it.
+KEEPALIVE = 'ping_interval', 'ping_timeout', 'close_timeout'
+WASTERS: dict[Callable[[Any], RawPeer], tuple[str, ...]] = {
+    silent: ('open_timeout',),
+    half_a_handshake: ('open_timeout',),
+    endless_handshake: ('open_timeout',),
+    half_a_frame: KEEPALIVE,
+    endless_frame: KEEPALIVE,
+    half_a_message: KEEPALIVE,
+    never_answers_a_ping: KEEPALIVE,
+    never_answers_a_close: ('close_timeout',),
+    never_answers_the_close_of_all: ('close_timeout',),
+    never_ends_behind_its_close: ('close_timeout',),
+    never_ends_behind_an_error: ('close_timeout',),
+    never_ends_behind_a_refusal: ('close_timeout',),
+    never_reads: ('send_timeout',),
+}
 DRIBBLING = endless_handshake, endless_frame
 
 
@@ -166,41 +182,43 @@ def descriptors() -> int:
 
 
 def test_who_wastes_time_is_gone_in_time() -> None:
-    """All of them at once, thrice each. None reads or closes by itself."""
+    """All kinds at once, thrice each. None reads or closes by itself."""
     over = threading.Event()
-    with Patient() as server:
+    with contextlib.ExitStack() as stack:
+        servers = {
+            make: stack.enter_context(Patient(*limits))
+            for make, limits in WASTERS.items()
+        }
+        stack.callback(over.set)
         before = descriptors()
         peers = []
         joins = []
         began = time.monotonic()
-        for make in WASTERS * 3:
-            peer = begin(make, server)
+        for make in [*WASTERS] * 3:
+            peer = stack.enter_context(begin(make, servers[make]))
             peers.append((make.__name__, peer))
             if make in DRIBBLING:
                 joins.append(in_thread(lambda p=peer: dribble(p, over)))
         while descriptors() > before + len(peers):
-            # Those of the server's; ours stay open.
+            # Those of the servers; ours stay open.
             assert time.monotonic() - began < SOON, sorted(
                 name for name, peer in peers if is_open(peer)
             )
-            with begin(RawPeer.connect, server.address) as other:
-                other.echo()  # nobody else is held up
-            time.sleep(0.02)
+            for server in servers.values():
+                with begin(RawPeer.open, server.address) as other:
+                    other.send(b'HEAD / HTTP/1.1\r\nHost: a\r\n\r\n')
+                    assert other.read_head()[0] == 426  # nobody is held up
+            time.sleep(0.05)  # the ends of these are to go as well
         over.set()
         for join in joins:
             join()
-        for _, peer in peers:
-            peer.close()
 
 
 def is_open(peer: RawPeer) -> bool:
     """Whether the server still holds its end."""
-    inode = peer.sock.getpeername()
+    port = f':{peer.address[1]:04X} '
     with open('/proc/net/tcp') as file:
-        port = f'{peer.address[1]:04X}'
-        return any(
-            f':{port} ' in line and ' 01 ' in line for line in file
-        ) and bool(inode)
+        return any(port in line and ' 01 ' in line for line in file)
 
 
 def threads_of_this_process() -> int:
