@@ -59,6 +59,7 @@ class Life:
         self.tally = tally
         self.leave = leave
         self.limits = place.limits
+        self.spread = self.limits['ping_interval'] * 2
 
     def dial(
         self, name: str = 'plain', *, secure: bool = False, room: int = 0
@@ -158,6 +159,8 @@ async def idle(life: Life) -> None:
                 timeout=random.uniform(4, 30) * Life.pace,
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            if life.leave.is_set():  # all at once would be too much
+                await asyncio.sleep(random.uniform(0, life.spread))
             payload = text()
             peer.send(TEXT, payload)
             got = await frame
@@ -259,18 +262,22 @@ async def slow_reader(life: Life) -> None:
 
 @kind('slow-writer', 20)
 async def slow_writer(life: Life) -> None:
-    """Its head and then a frame come in a few bytes at a time."""
+    """Its head and then a frame come a few bytes at a time."""
 
-    async def drip(data: bytes, count: int, seconds: float) -> None:
-        size = -(-len(data) // count)
-        for start in range(0, len(data), size):
-            peer.write(data[start : start + size])
-            await asyncio.sleep(seconds / count)
+    async def drip(data: bytes, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        begin, sent = loop.time(), 0
+        while sent < len(data):
+            await asyncio.sleep(seconds / 30)
+            gone = (loop.time() - begin) / seconds
+            due = max(sent + 1, int(len(data) * gone))
+            peer.write(data[sent:due])
+            sent = due
 
     async with life.dial() as peer:
         key = base64.b64encode(random.randbytes(16)).decode()
         head = request('/echo/slow-writer', key=key)
-        await drip(head, 20, life.limits['open_timeout'] * 0.4)
+        await drip(head, life.limits['open_timeout'] * 0.4)
         status, _ = await peer.head()
         if status != 101:
             raise Wrong(f'answered {status}, expected 101')
@@ -278,7 +285,7 @@ async def slow_writer(life: Life) -> None:
         payload = text()
         peer.tally.sent += 1
         frame = pack(TEXT, payload)
-        await drip(frame, 30, life.limits['ping_interval'] * 0.5)
+        await drip(frame, life.limits['ping_interval'] * 0.5)
         await peer.expect(TEXT, payload)
         await peer.close()
 

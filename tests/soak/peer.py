@@ -34,13 +34,26 @@ from rawpeer import (
     request,
 )
 
-PATIENCE = 60.0  # seconds within which what must come has come
+HANDSHAKE_TIME = 60.0
 TAIL = b'\x00\x00\xff\xff'
 RSV1 = 4
 
 
 class Wrong(Exception):
     """The server did what it must not do."""
+
+
+class CutOff(Wrong):
+    """The server did not wait any longer for a pong."""
+
+
+GONE = (
+    asyncio.IncompleteReadError,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+    CutOff,
+)
 
 
 class Tally:
@@ -50,6 +63,8 @@ class Tally:
         self.begun = 0  # lives
         self.opened = 0  # that got a 101
         self.done = 0  # lives that ended as they must
+        self.late = 0  # lives in which this process was late
+        self.excused = 0  # of these, such as were cut off for it
         self.sent = 0
         self.received = 0
         self.ends: Counter[str] = Counter()  # how the server ended them
@@ -240,6 +255,8 @@ class Peer:
         """The next frame that is no ping; those are answered."""
         while True:
             frame = await self.read_frame()
+            if frame.opcode == CLOSE and frame.close_code == 1011:
+                raise CutOff(f'got {frame}')
             if frame.opcode != PING:
                 return frame
             self.pings += 1
@@ -328,7 +345,7 @@ async def dial(
         options = {
             'ssl': place.context,
             'server_hostname': 'localhost',
-            'ssl_handshake_timeout': PATIENCE,
+            'ssl_handshake_timeout': HANDSHAKE_TIME,
             'ssl_shutdown_timeout': 5.0,
         }
     reader, writer = await asyncio.open_connection(

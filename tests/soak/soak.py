@@ -44,11 +44,11 @@ MALLOC = {
     'MALLOC_TRIM_THRESHOLD_': str(128 * KIB),
 }
 LIMITS = {
-    'open_timeout': 8.0,
-    'close_timeout': 2.0,
+    'open_timeout': 15.0,
+    'close_timeout': 5.0,
     'ping_interval': 4.0,
-    'ping_timeout': 10.0,
-    'send_timeout': 8.0,
+    'ping_timeout': 15.0,
+    'send_timeout': 12.0,
     'max_size': 256 * KIB,
     'max_queue': 256 * KIB,
 }
@@ -59,13 +59,28 @@ BRIEF = {  # in a run of less than two minutes
     'ping_timeout': 3.0,
     'send_timeout': 3.0,
 }
+CYCLE = 120.0  # seconds from one quiet point to the next
+# How the server ends clients that are late, as their process was; and how
+# many lives, at most, may end like that.
+LATE_ENDS = {'1006 keepalive', '1006 us', '1006 limit', '1006 network'}
+MOST_LATE = 0.02
 OUR_ENDS = {
     'our-closed': {'4002 us'},
     'cut-ours': {'1006 peer', '1006 network'},
 }
 INEXACT = {'cut-ours'}
-# The wrong password of its second half does not get in.
 PLANTS = ('lost', 'descriptor', 'leak', 'spared')
+
+
+COUNTED = (
+    'begun',
+    'opened',
+    'done',
+    'late',
+    'excused',
+    'sent',
+    'received',
+)
 
 
 class Failure(Exception):
@@ -162,15 +177,16 @@ class Soak:
                 'ports': self.server.answer(),
                 'cafile': tls['cafile'],
                 'scale': self.scale,
-                'ramp': 1.0 if brief else 8.0,
+                'ramp': 1.0 if brief else 15.0,
                 'only': options.only,
+                'patience': 10.0 if brief else 60.0,
             }
             self.loads = [Program('swarm', settings, log) for _ in range(2)]
             self.callers = Program('callers', settings, log)
             self.all_loads = [*self.loads, self.callers]
             self.programs += self.all_loads
-        self.peak = 0
-        self.peak_threads = 0
+        self.peak = self.peak_threads = self.clients = 0
+        self.base: dict[str, Any] = {}
         self.begun = time.monotonic()
         self.quiet: list[dict[str, Any]] = []
         self.callers_quiet: list[dict[str, Any]] = []
@@ -185,10 +201,11 @@ class Soak:
     def run(self) -> None:
         before = self.server.descriptors()
         warm, cycles, length = self.plan()
-        for number in range(1, warm + cycles + 1):
+        for number in range(1, cycles + 1):
             self.cycle(number, length, number <= warm)
             if number == warm:
                 self.base = self.quiet[-1]
+                self.callers_base = self.callers_quiet[-1]
         self.compare()
         everything = self.ask_all('leave')
         report = self.settle(0)
@@ -202,13 +219,12 @@ class Soak:
         self.finish()
 
     def plan(self) -> tuple[int, int, float]:
-        """How many cycles warm up, how many follow, seconds of each."""
+        """How many cycles warm up, of how many; seconds of each."""
         seconds = self.options.minutes * 60
         if self.options.minutes < 2:
-            return 1, 1, seconds / 2
-        cycles = round(self.options.minutes)
-        warm = min(3, (cycles + 1) // 2)
-        return warm, cycles - warm, 60.0
+            return 1, 2, seconds / 2
+        cycles = max(2, round(self.options.minutes * 60 / CYCLE))
+        return (2 if cycles > 3 else 1), cycles, seconds / cycles
 
     def cycle(self, number: int, length: float, warming: bool) -> None:
         """Load, then let all but the cohort go, then look."""
@@ -220,9 +236,13 @@ class Soak:
         self.peak = self.peak_threads = 0
         pids = {p.pid: p.processor() for p in self.all_loads}
         self.ask_all('load')
+        minute = begin + 60
         while time.monotonic() - begin < length - draining:
             time.sleep(0.5)
             self.look()
+            if time.monotonic() > minute:
+                minute += 60
+                self.tell_under_load()
         everything = self.ask_all('drain')
         cohort = sum(
             p['kinds']['cohort']['opened']
@@ -240,11 +260,19 @@ class Soak:
         )
         self.quiet.append(report)
         callers = everything['callers']
+        # The package's keeper of connections ends a while after the last.
+        end = time.monotonic() + 10
+        while (
+            self.base
+            and self.callers.descriptors() > self.callers_base['descriptors']
+            and time.monotonic() < end
+        ):
+            time.sleep(0.1)
         callers['memory'] = self.callers.memory()
         callers['descriptors'] = self.callers.descriptors()
         self.callers_quiet.append(callers)
         self.balance(report, everything)
-        busy = BUSY * self.scale
+        busy = BUSY * self.scale * (0.5 if self.is_brief else 1)
         self.check(
             self.peak >= busy or bool(self.options.only),
             f'{self.peak} clients at a time, expected {busy:.0f}: the load '
@@ -260,6 +288,7 @@ class Soak:
     def look(self) -> None:
         """What can be seen under load."""
         clients = self.server.ask('clients')['clients']
+        self.clients = clients
         self.peak = max(self.peak, clients)
         self.peak_threads = max(
             self.peak_threads, self.server.status('Threads')
@@ -326,6 +355,13 @@ class Soak:
                     self.check(False, f'{program}, {name}: {text}')
         for name, ours in self.sums.items():
             self.balance_kind(name, ours, report['kinds'], at_the_end)
+        lives = sum(counts['begun'] for counts in self.sums.values())
+        excused = sum(counts['excused'] for counts in self.sums.values())
+        self.check(
+            excused <= lives * (0.1 if self.is_brief else MOST_LATE),
+            f'{excused} of {lives} clients were cut off as their process was '
+            'late: this machine is too busy for a soak',
+        )
         logged = self.log.read_text()
         self.check(not logged, f'on standard error: {logged[:4000]}')
 
@@ -343,6 +379,7 @@ class Soak:
             'sent': 0,
             'endings': {},
         }
+        late = ours['late']  # lives, whose process was
         exact = KINDS[name].exact if name in KINDS else name not in INEXACT
         ends = KINDS[name].ends if name in KINDS else OUR_ENDS.get(name)
         if ends is None:
@@ -355,18 +392,23 @@ class Soak:
             f'expected {expected}',
         )
         wrong = {k: n for k, n in there['endings'].items() if k not in ends}
+        excused = set(wrong) <= LATE_ENDS and sum(wrong.values()) <= late
         self.check(
-            not wrong,
+            not wrong or excused,
             f'{name}: ended as {wrong}, expected {sorted(ends)}',
         )
         self.check(
-            staying or ours['begun'] == ours['done'],
+            staying or ours['begun'] == ours['done'] + ours['excused'],
             f'{name}: {ours["done"]} of {ours["begun"]} lives ended as '
             'they must',
         )
         if exact:
             self.check(
-                there['opened'] == ours['opened'],
+                there['opened'] == ours['opened']
+                or (
+                    ours['excused'] > 0
+                    and there['opened'] - ours['opened'] <= ours['excused']
+                ),
                 f'{name}: {ours["opened"]} were accepted, onopen was called '
                 f'{there["opened"]} times',
             )
@@ -377,7 +419,7 @@ class Soak:
             ('by the server', there['sent'], ours['received']),
         ):
             self.check(
-                got == sent if exact else got <= sent,
+                got == sent if exact and not ours['excused'] else got <= sent,
                 f'{name}: {sent} messages were sent {whom}, {got} arrived',
             )
 
@@ -388,7 +430,7 @@ class Soak:
             ('the server', self.base, self.quiet[-1]),
             (
                 'the callers',
-                self.callers_quiet[self.quiet.index(self.base)],
+                self.callers_base,
                 self.callers_quiet[-1],
             ),
         ):
@@ -416,6 +458,29 @@ class Soak:
 
     # Telling
 
+    def tell_under_load(self) -> None:
+        """A line between two quiet points."""
+        seconds = time.monotonic() - self.begun
+        report = self.server.ask('report')
+        for text in report['unexpected']:
+            self.check(False, f'the server: {text}')
+        opened = sum(k['opened'] for k in report['kinds'].values())
+        closed = sum(k['closed'] for k in report['kinds'].values())
+        came = sum(k['received'] for k in report['kinds'].values())
+        went = sum(k['sent'] for k in report['kinds'].values())
+        grown = ''
+        if self.base:
+            more = self.server.memory() / self.base['memory'] - 1
+            grown = f' ({more:+.1%} of the quiet point)'
+        print(
+            f'under load, after {seconds:.0f} s: {self.clients} clients; '
+            f'opened {opened}, closed {closed}; {came} messages came, {went} '
+            f'went; RssAnon {self.server.memory() / MIB:.2f} MiB{grown}, '
+            f'descriptors {self.server.descriptors()}, threads '
+            f'{self.server.status("Threads")}',
+            flush=True,
+        )
+
     def tell(
         self,
         number: int,
@@ -424,9 +489,7 @@ class Soak:
     ) -> None:
         now = self.quiet[-1]
         base = self.quiet[-1] if warming else self.base
-        name = 'warm-up' if warming else 'minute'
-        if self.is_brief:
-            name += f' ({self.options.minutes * 30:g} s)'
+        name = 'warm-up' if warming else 'quiet point'
         opened = sum(k['opened'] for k in now['kinds'].values())
         closed = sum(k['closed'] for k in now['kinds'].values())
         sent = sum(k['sent'] for k in self.sums.values())
@@ -434,10 +497,12 @@ class Soak:
         came = sum(k['received'] for k in now['kinds'].values())
         went = sum(k['sent'] for k in now['kinds'].values())
         ours = self.callers_quiet[-1]
-        first = self.callers_quiet[-1 if warming else self.quiet.index(base)]
+        first = ours if warming else self.callers_base
         lag = max(p.get('lag', 0) for p in everything.values())
         pace = max(p.get('pace', 0) for p in everything.values())
         seconds = time.monotonic() - self.begun
+        excused = sum(counts['excused'] for counts in self.sums.values())
+        lives = sum(counts['begun'] for counts in self.sums.values())
         print(
             f'{name} {number}, after {seconds:.0f} s: {self.peak} clients at '
             f'a time; opened {opened}, closed {closed}; messages to the '
@@ -449,7 +514,8 @@ class Soak:
             f'  callers: {memory(ours, first)}; descriptors '
             f'{ours["descriptors"]}\n'
             f'  load: CPU {now["loads"]:.0%}, at most {lag:.2f} s late, '
-            f'pace {pace:.1f}',
+            f'pace {pace:.1f}; {excused} of {lives} lives cut off as it was '
+            'late',
         )
         words = []
         for kind, counts in sorted(self.sums.items()):
@@ -491,8 +557,8 @@ def total(everything: dict[str, dict[str, Any]]) -> dict[str, Counter[str]]:
     for found in everything.values():
         for name, kind in found['kinds'].items():
             counts = sums.setdefault(name, Counter())
-            for what in ('begun', 'opened', 'done', 'sent', 'received'):
-                counts[what] += kind[what]
+            for what in COUNTED:
+                counts[what] += kind.get(what, 0)
             for end, count in kind['ends'].items():
                 counts[f'end {end}'] += count
     return {name: counts for name, counts in sums.items() if counts['begun']}

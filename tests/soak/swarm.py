@@ -14,15 +14,17 @@ import logging
 import random
 import ssl
 import sys
+import time
 import traceback
 from typing import Any
 
 import attacks  # noqa: F401  (adds its kinds)
 from kinds import KINDS, Life
-from peer import PATIENCE, Place, Tally
+from peer import GONE, Place, Tally
 
 STAYS = 'cohort'
 LATE = 0.3  # seconds that a turn of the loop may take
+LATE_LIFE = 0.7  # that excuse a client whom the server cuts off
 PACE_MAX = 8.0
 
 
@@ -39,7 +41,8 @@ class Swarm:
         self.leave: dict[bool, asyncio.Event] = {}
         self.slots: dict[asyncio.Task[None], str] = {}
         self.lag = 0.0
-        self.stuck: list[str] = []
+        self.was_late = 0.0
+        self.patience = float(settings['patience'])
 
     def load(self) -> None:
         """Fill the slots."""
@@ -66,14 +69,23 @@ class Swarm:
         await asyncio.sleep(random.uniform(0, self.ramp))
         while not leave.is_set():
             tally.begun += 1
+            began = time.monotonic()
+            failure = None
             try:
                 await kind.live(life)
             except Exception as error:
-                tally.fail(
-                    ''.join(traceback.format_exception(error, limit=-6))
-                )
-            else:
+                failure = error
+                await asyncio.sleep(0.2)  # watch() looks
+            late = self.was_late > began
+            tally.late += late
+            if failure is None:
                 tally.done += 1
+            elif late and isinstance(failure, GONE):
+                tally.excused += 1
+            else:
+                tally.fail(
+                    ''.join(traceback.format_exception(failure, limit=-6))
+                )
             await life.rest(kind.pause)
             if name == STAYS:
                 break
@@ -90,11 +102,13 @@ class Swarm:
         }
         if not tasks:
             return
-        _, left = await asyncio.wait(tasks, timeout=PATIENCE)
+        _, left = await asyncio.wait(tasks, timeout=self.patience)
         for task in left:
             name = self.slots[task]
             where = ''.join(str(frame) for frame in task.get_stack(limit=4))
-            self.tallies[name].fail(f'still there after {PATIENCE} s: {where}')
+            self.tallies[name].fail(
+                f'still there after {self.patience} s: {where}'
+            )
             task.cancel()
         if left:
             await asyncio.wait(left)
@@ -110,7 +124,9 @@ class Swarm:
             if late > LATE:
                 Life.pace = min(Life.pace * 1.3, PACE_MAX)
             else:
-                Life.pace = max(Life.pace * 0.99, 1.0)
+                Life.pace = max(Life.pace * 0.997, 1.0)
+            if late > LATE_LIFE:
+                self.was_late = time.monotonic()
 
     def report(self) -> dict[str, Any]:
         lag, self.lag = self.lag, 0.0
@@ -122,6 +138,8 @@ class Swarm:
                     'begun': tally.begun,
                     'opened': tally.opened,
                     'done': tally.done,
+                    'late': tally.late,
+                    'excused': tally.excused,
                     'sent': tally.sent,
                     'received': tally.received,
                     'ends': dict(tally.ends),
