@@ -115,9 +115,13 @@ check: lint types ## lint and types
 
 # ------------------------------------------------------------ fuzzing, bench
 
-.PHONY: fuzz fuzz-replay bench leaks
+.PHONY: fuzz fuzz-replay bench leaks soak
 leaks: $(VENV)/built ## 100,000 connections and 1,000,000 messages; memory must stay flat
 	@$(PY) tests/leaks/churn.py $(ARGS)
+
+MINUTES ?= 10
+soak: $(VENV)/built $(VENV)/for-tests ## clients of every kind come and go for MINUTES=10; nothing may be lost or left
+	@$(PY) tests/soak/soak.py $(MINUTES) $(ARGS)
 
 SECONDS ?= 60
 FUZZ_SANITIZE = fuzzer-no-link,address,undefined
