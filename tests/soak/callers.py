@@ -14,6 +14,7 @@ import logging
 import random
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,7 @@ class Callers:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
         self.ports = settings['ports']
+        self.patience = float(settings['patience'])
         self.leave = threading.Event()
         self.lock = threading.Lock()
         self.tallies = {name: Tally() for name in LIVES}
@@ -56,7 +58,7 @@ class Callers:
             options['ssl_args'] = {'cafile': self.settings['cafile']}
         return twspy.connect(
             self.url(path, name, who),
-            open_timeout=60,
+            open_timeout=self.patience,
             proxy=None,
             **options,
         )
@@ -67,17 +69,20 @@ class Callers:
             if self.settings['only'] and name not in self.settings['only']:
                 continue
             thread = threading.Thread(
-                target=self.slot, args=(name,), name=name
+                target=self.slot, args=(name,), name=name, daemon=True
             )
             self.threads.append(thread)
             thread.start()
 
     def drain(self) -> None:
         self.leave.set()
+        end = time.monotonic() + self.patience
         for thread in self.threads:
-            thread.join(60)
+            thread.join(max(0, end - time.monotonic()))
             if thread.is_alive():
-                self.tallies[thread.name].fail('still there after 60 s')
+                self.tallies[thread.name].fail(
+                    f'still there after {self.patience} s'
+                )
         self.threads.clear()
 
     def slot(self, name: str) -> None:
@@ -133,7 +138,7 @@ def talk(connection: twspy.Connection, tally: Tally, callers: Callers) -> None:
             connection.send(message, random.choice((None, None, 1000)))
             tally.sent += 1
         for message in batch:
-            check(connection.recv(60).payload, message, tally)
+            check(connection.recv(callers.patience).payload, message, tally)
         callers.leave.wait(random.uniform(0, 0.3))
 
 
@@ -171,13 +176,17 @@ def streams(callers: Callers, tally: Tally) -> None:
                 digest.update(block)
                 out.write(block)
         tally.sent += 2
-        check(connection.recv(60).payload, digest.hexdigest(), tally)
+        check(
+            connection.recv(callers.patience).payload,
+            digest.hexdigest(),
+            tally,
+        )
         count, seed = random.randint(1, 60), random.randrange(1 << 30)
         source = random.Random(seed)
         connection.send(f'source {count} {seed}')
         tally.sent += 1
         blocks = b''.join(source.randbytes(2048) * 8 for _ in range(count))
-        chunks = list(connection.recv_stream(60))
+        chunks = list(connection.recv_stream(callers.patience))
         check(b''.join(chunks), blocks, tally)
 
 
@@ -208,7 +217,7 @@ def handlers(callers: Callers, tally: Tally) -> None:
 def frames(callers: Callers, tally: Tally) -> None:
     """The websocket type: frames instead of messages."""
     with twspy.websocket(location='/echo/our-frames') as sock:
-        sock.settimeout(60)
+        sock.settimeout(callers.patience)
         sock.connect(('127.0.0.1', callers.ports['plain']))
         tally.opened += 1
         for _ in range(5):
@@ -240,14 +249,14 @@ def quiet(callers: Callers, tally: Tally) -> None:
         callers.leave.wait(limits['ping_interval'] + limits['ping_timeout'])
         connection.send('still there')
         tally.sent += 1
-        check(connection.recv(60).payload, 'still there', tally)
+        check(connection.recv(callers.patience).payload, 'still there', tally)
 
 
 def users(callers: Callers, tally: Tally) -> None:
     name = random.choice(('basic', 'digest'))
     with callers.connect('/who/our-users', name, 'soak:pass%20word@') as conn:
         tally.opened += 1
-        check(conn.recv(60).payload, 'soak', tally)
+        check(conn.recv(callers.patience).payload, 'soak', tally)
     try:
         callers.connect('/who/our-users', name, 'soak:wrong@').close()
     except twspy.HandshakeError as error:
@@ -265,7 +274,7 @@ def closed(callers: Callers, tally: Tally) -> None:
         connection.send('4002 go')
         tally.sent += 1
         try:
-            message = connection.recv(60)
+            message = connection.recv(callers.patience)
         except twspy.SocketClosed as error:
             if error.code != 4002:
                 raise
@@ -277,7 +286,7 @@ def closed(callers: Callers, tally: Tally) -> None:
 def dropped(callers: Callers, tally: Tally) -> None:
     """Nobody closes: the object goes, and its descriptor with it."""
     sock = twspy.websocket(location='/echo/cut-ours')
-    sock.settimeout(60)
+    sock.settimeout(callers.patience)
     sock.connect(('127.0.0.1', callers.ports['plain']))
     tally.opened += 1
     sock.close()
