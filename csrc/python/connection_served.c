@@ -11,6 +11,7 @@
 #include "python/served_out.h"
 #include "python/server_type.h"
 #include "python/served_wait.h"
+#include "python/websocket_parts.h"
 #include "protocol/message_stream.h"
 
 PyObject *
@@ -569,7 +570,6 @@ tws_served_sock(ConnectionObject *conn)
     }
     WebsocketObject *ws = (WebsocketObject *)sock; /* closed, till below */
     ws->role = TWS_SERVER;
-    ws->client = Py_NewRef((PyObject *)conn);
     ws->bridge = Py_XNewRef(conn->bridge);
     if (fill_from_head(conn, ws) < 0) {
         Py_DECREF(sock);
@@ -583,6 +583,7 @@ tws_served_sock(ConnectionObject *conn)
     }
     if (conn->close_message == NULL) {
         ws->phase = TWS_PHASE_SERVED;
+        ws->client = Py_NewRef((PyObject *)conn);
         /* What it carries, encrypted or not, is the engine's. */
         tws_transport_plain(&ws->transport, conn->client->transport.fd);
     }
@@ -653,12 +654,11 @@ send_compressed(ConnectionObject *conn, PyObject *object,
     return sent(conn, status, &err) < 0 ? -1 : 1;
 }
 
-int
-tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
-                const struct tws_sending *sending)
+static int
+send_packed(ConnectionObject *conn, PyObject *const *frames, Py_ssize_t count,
+            const struct tws_sending *sending)
 {
     static const enum tws_role role = TWS_SERVER;
-    ConnectionObject *conn = (ConnectionObject *)ws->client;
     struct tws_buffer out = TWS_BUFFER_EMPTY;
     struct tws_error err;
     int result = -1;
@@ -694,6 +694,28 @@ tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
 done:
     tws_buffer_release(&out);
     return result;
+}
+
+int
+tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
+                const struct tws_sending *sending)
+{
+    ConnectionObject *conn = (ConnectionObject *)Py_XNewRef(ws->client);
+    if (conn == NULL) { /* it has ended while hooks ran */
+        (void)tws_websocket_check(ws, TWS_PHASES(TWS_PHASE_SERVED), "send()");
+        return -1;
+    }
+    int result = send_packed(conn, frames, count, sending);
+    Py_DECREF(conn);
+    return result;
+}
+
+void
+tws_served_part(WebsocketObject *ws)
+{
+    ws->phase = TWS_PHASE_CLOSED;
+    ws->transport.fd = -1; /* the engine's */
+    Py_CLEAR(ws->client);
 }
 
 void

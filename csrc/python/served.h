@@ -13,6 +13,11 @@
 int tws_served_send(WebsocketObject *ws, PyObject *const *frames,
                     Py_ssize_t count, const struct tws_sending *sending);
 
+/* The client has ended, and nothing is left to hand on. Without its reference
+ * to the Connection, which refers to it, both are gone as soon as the program
+ * forgets them. */
+void tws_served_part(WebsocketObject *ws);
+
 /* websocket.close(): ends the client without a closing handshake. */
 void tws_served_break_off(WebsocketObject *ws);
 

@@ -6,6 +6,7 @@
 #include "python/address.h"
 #include "python/head_objects.h"
 #include "python/message_type.h"
+#include "python/served.h"
 #include "python/served_frames.h"
 #include "python/tls_bridge.h"
 #include "protocol/message_stream.h"
@@ -300,8 +301,7 @@ on_close(void *context, struct tws_client *client,
     conn->close_message = Py_XNewRef(message);
     WebsocketObject *ws = (WebsocketObject *)conn->sock;
     if (ws != NULL) {
-        ws->phase = TWS_PHASE_CLOSED; /* the descriptor is the engine's */
-        ws->transport.fd = -1;
+        tws_served_part(ws);
     }
     if (message == NULL) {
         tws_server_handler_failed(server, object);

@@ -130,7 +130,7 @@ typedef struct {
                                       * taken away under `guard` */
     struct tws_answering *answering; /* owned; a handshake(server=True) */
     uint64_t open_deadline;          /* of those two */
-    PyObject *client;    /* strong; the Connection of a served one, or NULL */
+    PyObject *client;    /* strong; the Connection while served, else NULL */
     PyObject *ssl;       /* strong; SSLSettings of enable_ssl(), or NULL */
     PyObject *bridge;    /* strong; the TLS of an ssl.SSLContext, or NULL */
     PyObject *bridge_to; /* strong; str, of a client with such: who the

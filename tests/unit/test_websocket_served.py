@@ -1,7 +1,10 @@
 """client.sock: the websocket view of a client that a Server serves."""
 
+import gc
 import queue
 import socket
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -123,3 +126,55 @@ def test_close() -> None:
                 peer.read_more()
 
     act(close, expect_end)
+
+
+def test_a_client_that_has_ended_needs_no_garbage_collector() -> None:
+    """client.sock and its client refer to each other only while it is
+    served."""
+    ended: queue.Queue[weakref.ref[twspy.Connection]] = queue.Queue()
+
+    class Closing(twspy.Server):
+        def onopen(self, client: twspy.Connection) -> None:
+            client.name = client.sock.location  # type: ignore[attr-defined]
+
+        def onclose(self, client: twspy.Connection, message: Any) -> None:
+            assert client.sock.location == '/here'
+            assert client.sock.fileno() == -1
+            ended.put(weakref.ref(client))
+
+    gc.disable()
+    try:
+        with Closing(('127.0.0.1', 0)) as server:
+            with RawPeer.connect(server.address, '/here'):
+                pass
+            client = ended.get(timeout=10)
+            end = time.monotonic() + 10
+            while client() is not None and time.monotonic() < end:
+                time.sleep(0.01)
+            assert client() is None
+    finally:
+        gc.enable()
+
+
+def test_a_hook_outlives_the_client() -> None:
+    """Another thread sends, and the client ends within its hook."""
+    opened: queue.Queue[twspy.websocket] = queue.Queue()
+
+    class Opening(twspy.Server):
+        def onopen(self, client: twspy.Connection) -> None:
+            opened.put(client.sock)
+
+    with Opening(('127.0.0.1', 0)) as server:
+        with RawPeer.connect(server.address) as peer:
+            sock = opened.get(timeout=10)
+
+            def outlive(frame: Frame) -> Frame:
+                peer.close()
+                end = time.monotonic() + 10
+                while sock.fileno() >= 0 and time.monotonic() < end:
+                    time.sleep(0.01)
+                return frame
+
+            sock.add_hook(send=outlive)
+            with pytest.raises(OSError, match='closed'):
+                sock.send(Frame(twspy.OPCODE_TEXT, 'late'))
