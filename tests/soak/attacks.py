@@ -259,10 +259,13 @@ async def dribble(life: Life) -> None:
         await peer.open('/echo/hostile-dribble')
         peer.frame(BINARY, b'', length=60_000)
         over = asyncio.ensure_future(until_given_up(life, peer))
-        while not over.done():
-            peer.write(b'x')
-            await asyncio.wait({over}, timeout=1.0)
-        await over
+        try:
+            while not over.done():
+                peer.write(b'x')
+                await asyncio.wait({over}, timeout=1.0)
+            await over
+        finally:
+            over.cancel()
 
 
 @kind('hostile-pings', 2, KEEPALIVE, pause=3, exact=False)
