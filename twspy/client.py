@@ -233,15 +233,20 @@ def _shake_hands(client: websocket, server: websocket) -> None:
             server.handshake(server=True)
         except BaseException as error:
             failures.append(error)
+            server.close()  # so that the client does not wait for it
 
     thread = threading.Thread(target=answer, name='twspy-pair')
     thread.start()
     try:
         client.handshake(host='localhost')
-    except BaseException:
+    except BaseException as error:
         client.close()  # so that the server does not wait for it
-        raise
-    finally:
         thread.join()
+        if isinstance(error, ConnectionError) and any(
+            not isinstance(cause, ConnectionError) for cause in failures
+        ):
+            raise failures[0] from None
+        raise
+    thread.join()
     if failures:
         raise failures[0]

@@ -547,13 +547,16 @@ fill_from_head(ConnectionObject *conn, WebsocketObject *ws)
         return -1;
     }
     ws->request = tws_request_object(conn->state, &head, address);
+    Py_DECREF(address);
+    if (ws->request == NULL) {
+        return -1;
+    }
     ws->location = PyUnicode_DecodeLatin1(
         request.path.data, (Py_ssize_t)request.path.length, NULL);
     ws->protocol = Py_NewRef(conn->protocol);
     ws->username = Py_XNewRef(conn->username);
     ws->extensions = Py_XNewRef(conn->extensions);
-    Py_DECREF(address);
-    return ws->request == NULL || ws->location == NULL ? -1 : 0;
+    return ws->location == NULL ? -1 : 0;
 }
 
 PyObject *

@@ -27,15 +27,21 @@ finish(WebsocketObject *ws)
         return -1;
     }
     Py_XSETREF(ws->request, tws_request_object(ws->state, &head, Py_None));
+    if (ws->request == NULL) {
+        return -1;
+    }
     if (tws_dialing_answer(dialing, &head, &err) != TWS_OK) {
         (void)tws_raise(ws->state, &err);
         return -1;
     }
     Py_XSETREF(ws->response,
                tws_response_object(ws->state, &head, TWS_SPAN("")));
+    if (ws->response == NULL) {
+        return -1;
+    }
     Py_XSETREF(ws->protocol,
                tws_handshake_protocol(tws_dialing_protocol(dialing)));
-    if (ws->request == NULL || ws->response == NULL || ws->protocol == NULL) {
+    if (ws->protocol == NULL) {
         return -1;
     }
     Py_XSETREF(ws->extensions,

@@ -86,11 +86,15 @@ tws_handshake_note_request(WebsocketObject *ws, struct tws_span bytes)
         return -1;
     }
     Py_XSETREF(ws->location, location_of(&request));
+    if (ws->location == NULL) {
+        return -1;
+    }
     Py_XSETREF(ws->protocol, tws_handshake_protocol(request.protocol));
+    if (ws->protocol == NULL) {
+        return -1;
+    }
     Py_XSETREF(ws->request, tws_request_object(ws->state, &head, address));
-    return ws->location == NULL || ws->protocol == NULL || ws->request == NULL
-               ? -1
-               : 0;
+    return ws->request == NULL ? -1 : 0;
 }
 
 int
