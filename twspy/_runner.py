@@ -91,7 +91,7 @@ class Runner:
         self.threads: dict[threading.Thread, int] = {}
         self.started = 0
         self._lock = threading.Lock()  # of `started` and what follows
-        self._left = 0  # loops that have not ended
+        self._left: set[int] = set()  # loops that have not ended
         self.stop_asked = threading.Event()
         self.done = threading.Event()
         self.interrupted = False
@@ -135,7 +135,8 @@ class Runner:
         if not logger.hasHandlers():
             _log_to_stderr()
         self.loops = loops
-        self.count = self._left = count
+        self.count = count
+        self._left = set(range(count))
         first: list[threading.Thread] = []
         try:
             for index in range(count):
@@ -177,16 +178,18 @@ class Runner:
     def ended(self, index: int) -> None:
         """Take note, on one of its threads, that a loop is over."""
         with self._lock:
-            self._left -= 1
-            if self._left > 0:
+            self._left.discard(index)
+            if self._left or self.loops is None:
                 return
-        assert self.loops is not None
-        self.failure = self.loops._loop_exit() or self.failure
-        self.loops = None  # they refer to us
-        _running.discard(self)
-        logger.info('stopped listening on %s', self.name)
-        self.done.set()
-        self.stop_asked.set()
+            loops, self.loops = self.loops, None  # they refer to us
+        try:
+            self.failure = loops._loop_exit() or self.failure
+            self.listener.close()
+            _running.discard(self)
+            logger.info('stopped listening on %s', self.name)
+        finally:  # whatever a handler of the log raises: run() waits
+            self.done.set()
+            self.stop_asked.set()
 
     def run(self, start: Callable[[], object]) -> None:
         """Call `start`, which starts us, and wait for a signal or a stop."""
@@ -284,13 +287,39 @@ class Runner:
 
     def _work(self, loops: Loops, index: int) -> None:
         thread = threading.current_thread()
+        failure: BaseException | None = None
         self.threads[thread] = index
         try:
-            loops._loop_work(index)
-        except OSError as error:  # of the loop itself
-            self.failure = error
+            try:
+                loops._loop_work(index)
+            except (MemoryError, OSError) as error:
+                failure = error
+            self._part(thread, index, failure)
         finally:
             del self.threads[thread]
+
+    def _part(
+        self,
+        thread: threading.Thread,
+        index: int,
+        failure: BaseException | None,
+    ) -> None:
+        """One of a loop's threads ends."""
+        others = [t for t, i in list(self.threads.items()) if i == index]
+        if index not in self._left:
+            self.failure = failure or self.failure  # of the loop itself
+        elif others == [thread]:
+            # The first could not begin, or ended() could not be called.
+            self.failure = failure
+            self._ask_to_stop(self.patience)
+            self.ended(index)
+        elif failure is not None:
+            logger.warning(
+                'a thread beside the %d there are could not serve (%r): slow '
+                'handlers may hold up other clients',
+                len(self.threads) - 1,
+                failure,
+            )
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Stop in good order at the first signal, at once at the second."""

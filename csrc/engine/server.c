@@ -184,6 +184,9 @@ attend(struct tws_server *server, struct tws_worker *worker)
 {
     if (atomic_load_explicit(&server->attention, memory_order_relaxed)
         && atomic_exchange(&server->attention, false)) {
+        if (atomic_exchange(&server->thread_failed, false)) {
+            server->spawn_at = tws_deadline_in(SPAWN_PAUSE);
+        }
         attend_stop(server);
         attend_queue(server, worker);
     }
@@ -257,11 +260,11 @@ provide_spare(struct tws_server *server)
 {
     struct tws_handlers *handlers = &server->handlers;
     unsigned max = server->options.max_threads;
+    server->spawn_at = UINT64_MAX;
     if (handlers->spawn == NULL) {
         return;
     }
     if (tws_pool_wants_thread(&server->pool, max)) {
-        server->spawn_at = UINT64_MAX;
         if (!handlers->spawn(handlers->context)) {
             tws_pool_thread_failed(&server->pool);
             server->spawn_at = tws_deadline_in(SPAWN_PAUSE);
@@ -397,6 +400,13 @@ await_role(struct tws_server *server, struct tws_worker *worker)
     return needed;
 }
 
+static void
+call_attention(struct tws_server *server)
+{
+    atomic_store(&server->attention, true);
+    tws_poller_wake(server->poller);
+}
+
 enum tws_status
 tws_server_work(struct tws_server *server, struct tws_error *err)
 {
@@ -404,6 +414,8 @@ tws_server_work(struct tws_server *server, struct tws_error *err)
     enum tws_status status = tws_worker_new(server, &worker, err);
     if (status != TWS_OK) {
         tws_pool_thread_failed(&server->pool);
+        atomic_store(&server->thread_failed, true);
+        call_attention(server);
         return status;
     }
     tws_pool_add(&server->pool, worker);
@@ -417,13 +429,6 @@ tws_server_work(struct tws_server *server, struct tws_error *err)
     }
     tws_worker_free(worker);
     return status;
-}
-
-static void
-call_attention(struct tws_server *server)
-{
-    atomic_store(&server->attention, true);
-    tws_poller_wake(server->poller);
 }
 
 void

@@ -48,6 +48,7 @@ struct tws_server {
 
     atomic_bool attention;         /* `stop_asked`, or something is queued */
     atomic_bool stopping;          /* a stop was asked for, ever */
+    atomic_bool thread_failed;     /* one that was to stand by could not */
     _Atomic uint64_t messages_out; /* sent by others than who serves */
     _Atomic uint64_t bytes_out;
     _Atomic uint64_t accepted;

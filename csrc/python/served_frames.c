@@ -214,7 +214,8 @@ tws_served_frames_chunk(ConnectionObject *conn, PyObject **object)
 
 /* A frame that has been through the extensions. */
 static int
-assemble(ConnectionObject *conn, PyObject *object, PyObject **result)
+assemble(ConnectionObject *conn, PyObject *object, PyObject **result,
+         bool *blame)
 {
     const FrameObject *frame = (const FrameObject *)object;
     struct tws_event event;
@@ -239,6 +240,7 @@ assemble(ConnectionObject *conn, PyObject *object, PyObject **result)
         &conn->frames->assembler, &tws_connection_options(conn)->message,
         &piece, &event, &err);
     if (status == TWS_OK) {
+        *blame = true;
         return make_object(conn, &event, result);
     }
     if (status == TWS_AGAIN) {
@@ -273,7 +275,7 @@ tws_served_frames_take(ConnectionObject *conn, const struct tws_event *event,
         return 0;
     }
     *blame = false;
-    result = assemble(conn, meant, object);
+    result = assemble(conn, meant, object, blame);
     Py_DECREF(meant);
     return result;
 }

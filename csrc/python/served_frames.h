@@ -50,9 +50,9 @@ int tws_served_frames_send(ConnectionObject *conn,
                            enum tws_status *status, struct tws_error *err);
 
 /* A TWS_EVENT_FRAME. 1: *object is a Message without the hooks, or a chunk as
- * of tws_connection_chunk(); 0: more is needed; -1 with an exception: the
- * client has been failed, and *blame tells whether the peer is not to
- * blame. */
+ * of tws_connection_chunk(); 0: more is needed; -1 with an exception, and
+ * *blame tells whether the peer is not to blame: the client has been failed,
+ * unless there was no memory for the object. */
 int tws_served_frames_take(ConnectionObject *conn,
                            const struct tws_event *event, PyObject **object,
                            bool *blame);

@@ -36,6 +36,11 @@ SERVER: dict[str, Any] = {
 }
 
 
+def reverse(frame: twspy.Frame, mark: bool) -> twspy.Frame:
+    payload = frame.payload[::-1]
+    return twspy.Frame(frame.opcode, payload, final=frame.final, rsv2=mark)
+
+
 class Reverse(Extension):
     """One in Python."""
 
@@ -43,14 +48,10 @@ class Reverse(Extension):
     rsv2 = True
 
     def onsend(self, frame: twspy.Frame) -> twspy.Frame:
-        frame.payload = frame.payload[::-1]
-        frame.rsv2 = True
-        return frame
+        return reverse(frame, True)
 
     def onrecv(self, frame: twspy.Frame) -> twspy.Frame:
-        frame.payload = frame.payload[::-1]
-        frame.rsv2 = False
-        return frame
+        return reverse(frame, False)
 
 
 class Echo(twspy.Server):

@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from injector import MEMORY, PYTHON, SHORT, SYSTEM, Injector, Place
+from injector import SHORT, SYSTEM, Injector, Place
 
 # One run that takes longer hangs.
 LIMIT = 20.0
@@ -129,6 +129,19 @@ class Sweep:
             return f'afterwards: {traceback.format_exc()}'
         return None
 
+    def warm(self, act: Callable[[Any], None], park: Any) -> str | None:
+        """Until what it keeps for the next time does not grow."""
+        steady = 0
+        most = 0
+        while steady < 3:
+            problem = self.check(act, park)
+            if problem is not None:
+                return problem
+            live = self.injector.live()
+            steady = steady + 1 if live <= most else 0
+            most = max(live, most)
+        return None
+
     def grown(
         self,
         act: Callable[[Any], None],
@@ -164,11 +177,11 @@ class Sweep:
 
         act = scenarios.SCENARIOS[name]
         gc.collect()
-        for _ in range(3):
-            problem = self.check(act, park)
-            if problem is not None:
-                self.problems.append(f'{name}: {problem}')
-                return 0
+        problem = self.warm(act, park)
+        if problem is not None:
+            self.problems.append(f'{name}: {problem}')
+            print(self.problems[-1], flush=True)
+            return 0
         with self.injector.recording(self.groups) as places:
             act(park)
             park.check()
@@ -177,8 +190,14 @@ class Sweep:
             depth = min(place.times, self.depth or place.times)
             for skip in range(depth):
                 for code in codes(place, self.groups):
-                    self.one(f'{name}: {place} #{skip} ({code})', act, park,
-                             place, skip, code)
+                    self.one(
+                        f'{name}: {place} #{skip} ({code})',
+                        act,
+                        park,
+                        place,
+                        skip,
+                        code,
+                    )
                     faults += 1
         return faults
 
