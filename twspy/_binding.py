@@ -91,6 +91,11 @@ class Listener:
         for sock in self._more:
             sock.close()
 
+    def forget(self) -> None:
+        """In a forked child: the file is the parent's."""
+        self._file = None
+        self.close()
+
     def _close_first(self) -> None:
         file, self._file = self._file, None
         if file is not None:

@@ -42,6 +42,7 @@ class Loops(Protocol):
     ) -> None: ...
     def _loop_tls(self, context: Any, /) -> None: ...
     def _loop_work(self, number: int, /) -> None: ...
+    def _loop_forget(self) -> None: ...
     def _loop_exit(self) -> SystemExit | None: ...
     def _loop_stop(
         self, code: int, reason: str, patience: float | None, /
@@ -135,6 +136,7 @@ class Runner:
         if not logger.hasHandlers():
             _log_to_stderr()
         self.loops = loops
+        _running.add(self)
         self.count = count
         self._left = set(range(count))
         first: list[threading.Thread] = []
@@ -144,7 +146,6 @@ class Runner:
         except RuntimeError:  # no more threads, or none in this interpreter
             self._abandon(first)
             raise
-        _running.add(self)
         logger.info('listening on %s', self.name)
 
     def spawn(self, index: int) -> bool:
@@ -238,6 +239,20 @@ class Runner:
             loops._loop_tls(context)
         logger.info('reloaded the certificates of %s', self.name)
 
+    def forget(self) -> None:
+        """In a forked child: the threads and the clients are the parent's.
+        Locks may be held for ever by threads that are not here."""
+        self.threads = {}
+        self._lock = threading.Lock()
+        self.done = threading.Event()
+        self.done.set()
+        self.stop_asked = threading.Event()
+        self.stop_asked.set()
+        loops, self.loops = self.loops, None
+        if loops is not None:
+            loops._loop_forget()
+        self.listener.forget()
+
     def join(self) -> None:
         """Wait for the loops' threads; warn where a handler stays."""
         limit = None if self.patience is None else self.patience + 1.0
@@ -281,6 +296,7 @@ class Runner:
         for thread in first:
             thread.join(1.0)
         self.loops = None
+        _running.discard(self)
         self.listener.close()
         if first:
             self.done.set()
@@ -374,9 +390,14 @@ def _handling_signals(
             signal.signal(number, old)
 
 
-# The loops are the parent's.
+def _forget() -> None:
+    for runner in list(_running):
+        runner.forget()
+    _running.clear()
+
+
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_running.clear)
+    os.register_at_fork(after_in_child=_forget)
 
 
 @atexit.register

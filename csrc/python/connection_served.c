@@ -206,9 +206,10 @@ tws_served_send_message(ConnectionObject *conn, PyObject *message,
 {
     struct tws_client_message outgoing = {.fragment = fragment,
                                           .compress = (uint8_t)compress};
-    if (tws_message_view(conn->state, message, &outgoing.opcode,
-                         &outgoing.payload)
-        < 0) {
+    if (tws_server_check_process((const ServerObject *)conn->server) < 0
+        || tws_message_view(conn->state, message, &outgoing.opcode,
+                            &outgoing.payload)
+               < 0) {
         return -1;
     }
     if (outgoing.opcode == TWS_OPCODE_CLOSE) {
@@ -239,6 +240,9 @@ int
 tws_served_ping(ConnectionObject *conn, struct tws_span payload)
 {
     struct tws_error err;
+    if (tws_server_check_process((const ServerObject *)conn->server) < 0) {
+        return -1;
+    }
     return sent(
         conn,
         tws_client_send(conn->client, TWS_OPCODE_PING, payload, 0, NULL, &err),
@@ -273,6 +277,9 @@ tws_served_begin_stream(ConnectionObject *conn, const void *stream,
                         enum tws_compress compress,
                         const struct tws_deadline *deadline)
 {
+    if (tws_server_check_process((const ServerObject *)conn->server) < 0) {
+        return -1;
+    }
     if (conn->frames != NULL
         && tws_chain_check_pieces(conn->frames->chain) < 0) {
         return -1;
@@ -333,6 +340,9 @@ tws_served_send_fragment(ConnectionObject *conn, struct tws_fragment *fragment,
     const WebsocketObject *ws = (WebsocketObject *)conn->sock;
     int result;
     fragment->taken = false;
+    if (tws_server_check_process((const ServerObject *)conn->server) < 0) {
+        return -1;
+    }
     atomic_store(&conn->stream_thread, PyThread_get_thread_ident());
     if (atomic_load_explicit(&conn->client->congested, memory_order_relaxed)
         && tws_served_await_room(conn, deadline) < 0) {
@@ -359,6 +369,9 @@ tws_served_end_stream(ConnectionObject *conn, const void *stream,
                       bool unfinished)
 {
     struct tws_error err;
+    if (((const ServerObject *)conn->server)->forked) {
+        return; /* the parent goes on with it */
+    }
     if (unfinished) {
         enum tws_status status =
             tws_client_close(conn->client, TWS_CLOSE_UNABLE,
@@ -392,6 +405,9 @@ raise_ending(ConnectionObject *conn, const struct tws_ending *ending)
 static int
 check_served_here(ConnectionObject *conn)
 {
+    if (tws_server_check_process((const ServerObject *)conn->server) < 0) {
+        return -1;
+    }
     if (tws_client_is_served_here(conn->client)) {
         return 0;
     }

@@ -22,6 +22,10 @@ read_text(struct tws_state *state, PyObject *given, const char *what)
     }
     Py_ssize_t length;
     const char *data = PyUnicode_AsUTF8AndSize(text, &length);
+    if (data == NULL && !PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+        Py_DECREF(text);
+        return NULL;
+    }
     struct tws_span span = {.data = data, .length = (size_t)length};
     if (data == NULL || !tws_auth_is_text(span)) {
         PyErr_Format(PyExc_ValueError,

@@ -214,6 +214,9 @@ tws_served_close(ConnectionObject *conn, uint16_t code, struct tws_span reason,
 {
     struct tws_client *client = conn->client;
     struct tws_error err;
+    if (tws_server_check_process((const ServerObject *)conn->server) < 0) {
+        return -1;
+    }
     enum tws_status status =
         tws_client_close(client, code, reason, TWS_ENDED_BY_US, &err);
     if (status != TWS_OK && status != TWS_EOF) {

@@ -323,6 +323,7 @@ tws_server_broadcast(PyObject *self, PyObject *args, PyObject *kwargs)
     struct framed framed = {.message = NULL};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOs$O:broadcast", names,
                                      &given, &to, &exclude, &slow, &wanted)
+        || tws_server_check_process(server) < 0
         || tws_connection_compress(wanted, &compress) < 0) {
         return NULL;
     }

@@ -102,6 +102,9 @@ stop_for_exit(ServerObject *server)
 void
 tws_server_handler_failed(ServerObject *server, PyObject *client)
 {
+    if (server->forked) {
+        tws_server_end_child(server);
+    }
     if (!PyErr_ExceptionMatches(PyExc_Exception)) {
         stop_for_exit(server);
         return;
@@ -127,6 +130,9 @@ tws_server_handler_failed(ServerObject *server, PyObject *client)
 static void
 handled(ServerObject *server, PyObject *client, PyObject *result)
 {
+    if (TWS_UNLIKELY(server->forked)) {
+        tws_server_end_child(server);
+    }
     if (TWS_LIKELY(result != NULL)) {
         Py_DECREF(result);
     }
@@ -393,6 +399,9 @@ plain_answer(ServerObject *server, struct tws_handshake *handshake,
     }
     response = PyObject_CallMethodOneArg((PyObject *)server,
                                          state->str_onrequest, request);
+    if (server->forked) {
+        tws_server_end_child(server);
+    }
     if (response == NULL || response == Py_None) {
         result = response == NULL ? NULL : Py_NewRef(Py_None);
         goto done;

@@ -220,6 +220,7 @@ static PyMethodDef server_methods[] = {
     {"_loop_listen", tws_server_listen, METH_VARARGS, tws_server_listen_doc},
     {"_loop_tls", tws_server_tls, METH_O, tws_server_tls_doc},
     {"_loop_work", tws_server_work_loop, METH_O, tws_server_work_doc},
+    {"_loop_forget", tws_server_forget, METH_NOARGS, tws_server_forget_doc},
     {"_loop_exit", server_exit, METH_NOARGS, exit_doc},
     {"_loop_stop", server_stop, METH_VARARGS, stop_doc},
     {NULL, NULL, 0, NULL},

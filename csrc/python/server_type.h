@@ -40,6 +40,7 @@ typedef struct tws_server_object {
     bool onclose_takes_message; /* what that found */
     bool tells_sent;            /* onsent() is to be called */
     bool asks_handshake;        /* onhandshake() is to be called */
+    bool forked;                /* this process is a child of the server's */
     bool foreign_origin_seen;   /* the warning is given once */
     atomic_bool accept_paused;  /* that warning, too */
     PyObject *exit; /* strong; SystemExit that a handler raised, or NULL */
@@ -85,6 +86,13 @@ void tws_server_stop_loops(ServerObject *server, uint16_t code,
  * False: nobody drives that of `core` now. */
 bool tws_server_before_wait_loops(ServerObject *server,
                                   struct tws_server *core);
+
+/* server_fork.c */
+extern const char tws_server_forget_doc[];
+PyObject *tws_server_forget(PyObject *self, PyObject *ignored);
+_Noreturn void tws_server_end_child(ServerObject *server);
+/* 0, or -1 with RuntimeError: the clients are the parent's. */
+int tws_server_check_process(const ServerObject *server);
 
 /* server_stats.c */
 extern const char tws_server_stats_doc[];

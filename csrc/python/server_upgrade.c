@@ -57,7 +57,11 @@ authenticate(ServerObject *server, const struct upgrade *upgrade,
         return 1;
     }
     struct tws_auth_request request = tws_auth_request_of(upgrade->head);
-    if (tws_auth_judge(server->auth, &request, &verdict) < 0) {
+    int judged = tws_auth_judge(server->auth, &request, &verdict);
+    if (server->forked) { /* it has called the program */
+        tws_server_end_child(server);
+    }
+    if (judged < 0) {
         return -1;
     }
     if (verdict.username != NULL) {
@@ -177,6 +181,9 @@ ask_program(ServerObject *server, const struct upgrade *upgrade,
             server->state->call_onhandshake, (PyObject *)server,
             (PyObject *)client, request, NULL);
         Py_DECREF(request);
+        if (server->forked) {
+            tws_server_end_child(server);
+        }
     }
     return decision;
 }

@@ -198,6 +198,15 @@ tws_websocket_close(WebsocketObject *ws)
     release_descriptor(ws);
 }
 
+void
+tws_websocket_abandon(WebsocketObject *ws)
+{
+    (void)pthread_mutex_init(&ws->guard, NULL); /* whoever held it */
+    ws->phase = TWS_PHASE_CLOSED;
+    ws->closing = true;
+    release_descriptor(ws);
+}
+
 bool
 tws_websocket_is_closing(WebsocketObject *ws)
 {

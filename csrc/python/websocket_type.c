@@ -7,6 +7,7 @@
 #include "net/acceptor.h"
 
 #include <stddef.h>
+#include <unistd.h>
 
 /* --- making and ending --- */
 
@@ -20,6 +21,7 @@ tws_websocket_new_bare(struct tws_state *state, PyTypeObject *type,
     }
     ws->state = state;
     ws->transport.fd = -1;
+    ws->process = getpid();
     ws->phase = TWS_PHASE_CLOSED;
     ws->timeout = UINT64_MAX;
     atomic_init(&ws->reading, false);
@@ -171,6 +173,10 @@ websocket_finalize(PyObject *self)
     if (ws->phase == TWS_PHASE_CLOSED || ws->phase == TWS_PHASE_SERVED
         || ws->phase == TWS_PHASE_BARE) {
         return; /* nothing is open, or it is somebody else's */
+    }
+    if (ws->process != getpid()) {
+        tws_websocket_abandon(ws);
+        return;
     }
     PyObject *pending = PyErr_GetRaisedException();
     if (PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {

@@ -21,6 +21,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 struct tws_acceptor;
 struct tws_ahead;
@@ -46,6 +47,7 @@ typedef struct {
     struct tws_options *options;
     struct tws_transport transport;
     uint64_t timeout; /* nanoseconds; 0 non-blocking, UINT64_MAX blocking */
+    pid_t process;    /* that has made it */
     uint8_t phase;    /* enum tws_phase */
     uint8_t role;     /* enum tws_role; from the handshake on */
     bool own_v6only;  /* the program has set IPV6_V6ONLY itself */
@@ -248,5 +250,8 @@ int tws_websocket_peer_address(const WebsocketObject *ws,
 void tws_websocket_end_writing(WebsocketObject *ws);
 /* Closes the descriptor; calls under way in other threads end. */
 void tws_websocket_close(WebsocketObject *ws);
+/* A child of the process that it was made in drops it: nothing is written, and
+ * the connection is not shut down, as it is the parent's still. */
+void tws_websocket_abandon(WebsocketObject *ws);
 
 #endif /* TWS_PYTHON_WEBSOCKET_TYPE_H */
