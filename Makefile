@@ -18,7 +18,7 @@ TEST_JOBS ?= $(shell echo $$((3 * $(JOBS))))
 SOURCES := $(sort $(wildcard csrc/*/*.c))
 HEADERS := $(sort $(wildcard csrc/*/*.h))
 C_FILES := $(SOURCES) $(HEADERS) $(sort $(wildcard tests/c/*.[ch] \
-             fuzz/*.[ch] bench/*.[ch] bench/*/*.[ch]))
+             tests/faults/*.[ch] fuzz/*.[ch] bench/*.[ch] bench/*/*.[ch]))
 
 .PHONY: help
 help: ## list the targets
@@ -115,7 +115,10 @@ check: lint types ## lint and types
 
 # ------------------------------------------------------------ fuzzing, bench
 
-.PHONY: fuzz fuzz-replay bench leaks soak
+.PHONY: fuzz fuzz-replay bench leaks soak faults
+faults: $(VENV)/built $(VENV)/for-tests ## every call that can fail does once; some minutes
+	@TWSPY_FAULTS_DEPTH=0 $(PY) -m pytest -n $(JOBS) tests/faults $(ARGS)
+
 leaks: $(VENV)/built ## 100,000 connections and 1,000,000 messages; memory must stay flat
 	@$(PY) tests/leaks/churn.py $(ARGS)
 
