@@ -20,7 +20,6 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _RESERVED_OPCODES = frozenset((3, 4, 5, 6, 7, 11, 12, 13, 14, 15))
 _RSV = {'rsv1': 0x40, 'rsv2': 0x20, 'rsv3': 0x10}
 _SHOWN = 100  # characters of a peer's text in a message
-_OFFERS_MAX = 64  # that a server looks at; a head has room for thousands
 
 
 # --- options ---
@@ -285,7 +284,7 @@ def judge_offers(
     agreed: list[Extension] = []
     answers: list[str] = []
     free = list(templates)  # each may be agreed on once
-    for name, pairs in offers[:_OFFERS_MAX]:
+    for name, pairs in offers:
         params = _read_params(pairs)
         if params is None:
             continue  # a parameter twice is nobody's offer

@@ -30,6 +30,7 @@ struct tws_inflater {
     int place;         /* data_type after the last step that got anywhere */
     bool full;         /* the last room: there may be more, without input */
     bool ended;        /* by a block that is marked as the last */
+    bool begun;        /* there was input since the end of a message */
     uint8_t tail_left; /* of TAIL, while a message ends; else 0 */
     bool ending;
 };
@@ -178,6 +179,7 @@ tws_inflater_reset(struct tws_inflater *inflater)
     (void)inflateReset(&inflater->zlib);
     inflater->full = false;
     inflater->ended = false;
+    inflater->begun = false;
     inflater->ending = false;
 }
 
@@ -237,6 +239,7 @@ tws_inflater_read(struct tws_inflater *inflater, struct tws_input *input,
 {
     enum tws_status status = TWS_OK;
     size_t length = 0;
+    inflater->begun = inflater->begun || input->length > 0;
     /* What zlib holds back without input does not reach behind a last
      * block. */
     while (status == TWS_OK && length < size
@@ -261,6 +264,7 @@ tws_inflater_read(struct tws_inflater *inflater, struct tws_input *input,
 static enum tws_status
 end_message(struct tws_inflater *inflater, struct tws_error *err)
 {
+    inflater->begun = false;
     inflater->ending = false;
     if (inflater->ended) {
         go_on_behind_last(inflater); /* what was left out was of it */
@@ -286,6 +290,12 @@ tws_inflater_end(struct tws_inflater *inflater, uint8_t *room, size_t size,
     if (size == 0) {
         return TWS_AGAIN;
     }
+    if (!inflater->begun) {
+        /* Not even the byte that an empty message is sent as (RFC 7692
+         * §7.2.3.6): it is empty, too. What is left out would be no block of
+         * its own, and keep zlib from beginning with the next. */
+        return TWS_OK;
+    }
     if (!inflater->ending) {
         if (inflater->full) {
             status = tws_inflater_read(inflater, &input, room, size, got, err);
@@ -297,6 +307,7 @@ tws_inflater_end(struct tws_inflater *inflater, uint8_t *room, size_t size,
             /* Nothing behind a last block, not even the byte that was left of
              * the next one (RFC 7692 §7.2.3.4): it is the end all the same. */
             go_on_behind_last(inflater);
+            inflater->begun = false;
             return TWS_OK;
         }
         inflater->ending = true;

@@ -64,8 +64,8 @@ enum tws_status tws_inflater_read(struct tws_inflater *inflater,
 
 /* Once the input of a message (or frame) is used up: inflates what is left of
  * it, and the 4 bytes that were left out. TWS_AGAIN: *got is `size`, there may
- * be more, call again. TWS_OK: that was all. TWS_PROTOCOL with 1007 where the
- * data ends inside of a block. */
+ * be more, call again. TWS_OK: that was all; without any input it is an empty
+ * message. TWS_PROTOCOL with 1007 where the data ends inside of a block. */
 enum tws_status tws_inflater_end(struct tws_inflater *inflater, uint8_t *room,
                                  size_t size, size_t *got,
                                  struct tws_error *err);

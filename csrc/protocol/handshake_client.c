@@ -191,12 +191,12 @@ check_upgrade(const struct tws_http_head *head, struct tws_error *err)
             "Upgrade is \"%.*s\" in the answer, expected websocket",
             TWS_HTTP_QUOTED(value));
     }
-    status = required_value(head, TWS_SPAN("Connection"), &value, err);
-    if (status != TWS_OK) {
-        return status;
-    }
-    if (!tws_http_lists_token(head, TWS_SPAN("Connection"),
-                              TWS_SPAN("upgrade"))) {
+    /* A list, which may stand in several fields (RFC 9110 §5.3). */
+    const struct tws_span connection = TWS_SPAN("Connection");
+    if (!tws_http_lists_token(head, connection, TWS_SPAN("upgrade"))) {
+        const struct tws_http_field *field =
+            tws_http_find(head, connection, NULL);
+        value = field == NULL ? TWS_SPAN("") : field->value;
         return tws_error_refused(
             err, head->status,
             "Connection is \"%.*s\" in the answer, expected it to list "
@@ -258,7 +258,8 @@ check_choices(const struct tws_http_head *head,
     if (status != TWS_OK) {
         return status;
     }
-    if (present && offer->extensions.length == 0) {
+    /* An empty list agrees on none. */
+    if (extensions->length > 0 && offer->extensions.length == 0) {
         return tws_error_refused(
             err, head->status,
             "extensions \"%.*s\" in the answer, none were offered",

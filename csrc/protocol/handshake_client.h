@@ -32,9 +32,9 @@ tws_handshake_write_request(struct tws_buffer *out,
 /* Judges the answer. TWS_OK: connected; *protocol and *extensions are set
  * (empty where there are none; borrowed from the head). TWS_REFUSED with
  * http_status set to the answer's status: it is not 101, or a 101 with a
- * missing or wrong Upgrade, Connection or Sec-WebSocket-Accept (each once),
- * a subprotocol that was not offered or comes twice, or extensions where
- * none were offered. */
+ * missing or wrong Upgrade, Connection or Sec-WebSocket-Accept (the first and
+ * the last once), a subprotocol that was not offered or comes twice, or
+ * extensions where none were offered (an empty list is none). */
 enum tws_status
 tws_handshake_check_answer(const struct tws_http_head *head,
                            const struct tws_handshake_offer *offer,

@@ -255,24 +255,22 @@ judge_protocols(const struct tws_http_head *head,
 }
 
 /* Sec-WebSocket-Extensions = 1#extension, over all fields of the name
- * (RFC 6455 §9.1, §11.3.2). */
+ * (RFC 6455 §9.1, §11.3.2). One that lists nothing offers nothing: empty
+ * elements are to be passed over (RFC 9110 §5.6.1.2), and there are clients
+ * that send the field for each connection. */
 static enum tws_status
 judge_extensions(const struct tws_http_head *head, struct tws_error *err)
 {
     const struct tws_span name = TWS_SPAN("Sec-WebSocket-Extensions");
-    bool present = false;
-    bool any = false;
     for (size_t i = 0; i < head->field_count; i++) {
         if (!tws_span_equal_nocase(head->fields[i].name, name)) {
             continue;
         }
-        present = true;
         struct tws_extension_walker walker = {.rest = head->fields[i].value};
         struct tws_span extension;
         struct tws_extension_param param;
         enum tws_status status = tws_extension_next(&walker, &extension, err);
         while (status == TWS_OK) {
-            any = true;
             do {
                 status = tws_extension_param_next(&walker, &param, err);
             } while (status == TWS_OK);
@@ -283,11 +281,6 @@ judge_extensions(const struct tws_http_head *head, struct tws_error *err)
         if (status != TWS_EOF) {
             return status;
         }
-    }
-    if (present && !any) {
-        return tws_error_refused(
-            err, 400,
-            "Sec-WebSocket-Extensions is empty, expected an extension");
     }
     return TWS_OK;
 }

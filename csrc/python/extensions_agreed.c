@@ -4,6 +4,10 @@
 #include "python/errors.h"
 #include "protocol/http_fields.h"
 
+/* That a server looks at: a head has room for thousands. Their grammar has
+ * been judged by then. */
+enum { OFFERS_MAX = 64 };
+
 /* Header fields ----------------------------------------------------------- */
 
 static PyObject *
@@ -57,14 +61,15 @@ read_params(struct tws_extension_walker *walker, PyObject *list,
     }
 }
 
-/* Appends (name, [(param, value), ...]) for each element. */
+/* Appends (name, [(param, value), ...]) for each element, up to `most` in the
+ * list. */
 static int
 read_elements(struct tws_state *state, struct tws_span value,
-              uint16_t http_status, PyObject *list)
+              uint16_t http_status, Py_ssize_t most, PyObject *list)
 {
     struct tws_extension_walker walker = {.rest = value};
     struct tws_error err;
-    for (;;) {
+    while (PyList_GET_SIZE(list) < most) {
         struct tws_span name;
         enum tws_status status = tws_extension_next(&walker, &name, &err);
         if (status == TWS_EOF) {
@@ -93,6 +98,7 @@ read_elements(struct tws_state *state, struct tws_span value,
         }
         return -1;
     }
+    return 0;
 }
 
 const char tws_parse_extensions_doc[] = PyDoc_STR(
@@ -116,7 +122,9 @@ tws_parse_extensions(PyObject *module, PyObject *text)
     value.length = (size_t)length;
     PyObject *list = PyList_New(0);
     if (list != NULL
-        && read_elements(tws_state_of_module(module), value, 400, list) < 0) {
+        && read_elements(tws_state_of_module(module), value, 400,
+                         PY_SSIZE_T_MAX, list)
+               < 0) {
         Py_CLEAR(list);
     }
     return list;
@@ -189,7 +197,8 @@ tws_extensions_judge_answer(struct tws_state *state, PyObject *offer,
     }
     PyObject *elements = PyList_New(0);
     PyObject *agreed = NULL;
-    if (elements != NULL && read_elements(state, value, 101, elements) == 0) {
+    if (elements != NULL
+        && read_elements(state, value, 101, PY_SSIZE_T_MAX, elements) == 0) {
         agreed = PyObject_CallFunctionObjArgs(state->judge_answer,
                                               PyTuple_GET_ITEM(offer, 1),
                                               elements, response, NULL);
@@ -214,7 +223,8 @@ tws_extensions_judge_offers(struct tws_state *state, PyObject *templates,
     /* RFC 6455 §11.3.2: several fields are one list. */
     for (size_t i = 0; !is_empty(templates) && i < head->field_count; i++) {
         if (tws_span_equal_nocase(head->fields[i].name, name)
-            && read_elements(state, head->fields[i].value, 400, elements)
+            && read_elements(state, head->fields[i].value, 400, OFFERS_MAX,
+                             elements)
                    < 0) {
             goto done;
         }

@@ -267,7 +267,11 @@ TEST(wrong_missing_or_repeated_upgrade_is_refused)
 TEST(connection_notupgrade_is_refused)
 {
     CHECK_INT(check(LINE UPGRADE ACCEPT "\r\n"), 101);
-    CHECK_INT(check(GOOD CONNECTION "\r\n"), 101);
+    CHECK_INT(check(GOOD CONNECTION "\r\n"), 0);
+    CHECK_INT(check(GOOD "Connection: keep-alive\r\n\r\n"), 0);
+    CHECK_INT(check(LINE UPGRADE ACCEPT "Connection: keep-alive\r\n"
+                                        "Connection: close\r\n\r\n"),
+              101);
     CHECK_INT(check(LINE UPGRADE ACCEPT "Connection: notupgrade\r\n\r\n"),
               101);
     CHECK_INT(check(LINE UPGRADE ACCEPT "Connection: close\r\n\r\n"), 101);
@@ -310,7 +314,8 @@ TEST(extensions_where_none_were_offered_are_refused)
 {
     struct tws_handshake_offer offer = sample_offer();
     CHECK_INT(check(GOOD "Sec-WebSocket-Extensions: a\r\n\r\n"), 101);
-    CHECK_INT(check(GOOD "Sec-WebSocket-Extensions:\r\n\r\n"), 101);
+    CHECK_INT(check(GOOD "Sec-WebSocket-Extensions: ,\r\n\r\n"), 101);
+    CHECK_INT(check(GOOD "Sec-WebSocket-Extensions:\r\n\r\n"), 0);
     offer.extensions = TWS_SPAN("a, b");
     CHECK_INT(
         check_with(&offer, GOOD "Sec-WebSocket-Extensions: a; x\r\n\r\n"), 0);

@@ -608,7 +608,8 @@ BODIES = [
             chunked(LONG, b'y' * 100_000),
             b'HTTP/1.1 403 Forbidden\r\n\r\n' + LONG + b'y' * 100_000,
             b'HTTP/1.1 403 Forbidden\r\nContent-Length: 999999999999\r\n\r\n'
-            + LONG,
+            + LONG
+            + b'y',
             ends=False,
             body=LONG,
         ),

@@ -286,6 +286,30 @@ def test_offers(kind: str, offered: str, answered: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ('before', 'answered'), [(63, 'x-plain'), (64, None), (1000, None)]
+)
+def test_as_many_offers_are_looked_at(
+    before: int, answered: str | None
+) -> None:
+    """A head has room for thousands, and each costs a copy of a template."""
+    offers = ', '.join(['x-plain;a'] * before + ['x-plain'])
+    sock, peer, got = raw_server([Plain], offers)
+    with sock, peer:
+        assert got == answered
+
+
+@pytest.mark.parametrize('offered', ['', ',', ' , ,\t,'])
+@pytest.mark.parametrize('extensions', [[], [Plain]])
+def test_an_empty_list_offers_nothing(
+    extensions: list[type[Extension]], offered: str
+) -> None:
+    sock, peer, got = raw_server(extensions, offered)
+    with sock, peer:
+        assert got is None
+        assert sock.extensions == ()
+
+
+@pytest.mark.parametrize(
     ('answered', 'text'),
     [
         ('x-foo', "'x-foo', which was not offered"),

@@ -829,13 +829,23 @@ def test_misplaced_bits_fail() -> None:
         b'\x07\x00',  # a block of the reserved type
         Deflater()(text_of(300))[:-3],
         Deflater()(text_of(300)) + b'\x01',
-        b'',  # nothing is 1 byte (RFC 7692 section 7.2.3.6)
     ],
 )
 def test_broken_data_fails(data: bytes) -> None:
     for make in (DeflateMessage, DeflateFrame):
         frame = Frame(BINARY, data, rsv1=True)
         assert failing(as_client(make()), frame) == 1007
+
+
+def test_an_empty_message_may_have_no_bytes() -> None:
+    """As others send it: RFC 7692 section 7.2.3.6 has it in one byte."""
+    for make in (DeflateMessage, DeflateFrame):
+        made = as_client(make())
+        deflate = Deflater()
+        for payload in (b'', text_of(300), b'', b'', text_of(300), b''):
+            packed = deflate(payload) if payload else b''
+            frame = Frame(BINARY, packed, rsv1=True)
+            assert made.onrecv(frame).payload == payload
 
 
 def test_a_window_that_is_too_large_fails() -> None:

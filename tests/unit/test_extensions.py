@@ -356,13 +356,6 @@ def test_conflicts_that_come_of_parameters() -> None:
     assert answered == 'foo, choosing; second'
 
 
-@pytest.mark.parametrize(('before', 'answered'), [(63, 'x-plain'), (64, '')])
-def test_as_many_offers_are_looked_at(before: int, answered: str) -> None:
-    """A head has room for thousands, and each costs a copy of a template."""
-    offers = ', '.join(['x-plain; bad'] * before + ['x-plain'])
-    assert judge([Plain], offers)[1] == answered
-
-
 def test_messages_come_before_frames() -> None:
     agreed, answered = judge(
         [Shift, Plain, Mirror], 'x-shift; by=3, x-mirror, x-plain'
