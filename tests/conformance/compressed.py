@@ -12,8 +12,15 @@ from functools import cache
 from typing import Any
 
 from conformance.roles import End
-from conformance.script import Frame, check_form, check_lives, frame, script
-from conformance.script import Script, Step
+from conformance.script import (
+    Frame,
+    Script,
+    Step,
+    check_form,
+    check_lives,
+    frame,
+    script,
+)
 from conformance.table import SERVER
 from rawpeer import BINARY, CONTINUATION, TEXT
 from zlibends import RSV1, TAIL, Deflater, Inflater, cut

@@ -150,7 +150,9 @@ class Refused:
     program hears nothing."""
 
     status: int
-    body: bool = True  # none is sent in answer to HEAD (RFC 9110 section 9.3.2)
+    body: bool = (
+        True  # none is sent in answer to HEAD (RFC 9110 section 9.3.2)
+    )
 
     def __call__(self, end: End) -> None:
         if self.body:
@@ -204,7 +206,8 @@ class Welcomed:
         request = sock.request
         assert request is not None
         for name, value in self.seen.items():
-            got = getattr(sock, name, None) or getattr(request, name)
+            source = sock if hasattr(sock, name) else request
+            got = getattr(source, name)
             assert got == value, (name, got)
         check_lives(end)
 
@@ -327,7 +330,7 @@ SPLITS = (WHOLE, BYTES)
 
 
 def request_row(
-    id: str,  # noqa: A002
+    id: str,
     section: str,
     requirement: str,
     run: Callable[[End], None],
@@ -340,7 +343,7 @@ def request_row(
 
 
 def answer_row(
-    id: str,  # noqa: A002
+    id: str,
     section: str,
     requirement: str,
     run: Callable[[End], None],

@@ -51,7 +51,7 @@ NOISE = bytes(range(256)) * 3
 
 
 def row(
-    id: str,  # noqa: A002
+    id: str,
     section: str,
     requirement: str,
     run: object,
@@ -435,9 +435,7 @@ BITS = [
         variants(
             talks(HALVES[0], text('x'), fails(1002)),
             talks(HALVES[0], one(HELLO), fails(1002)),
-            talks(
-                one(HELLO), more(HELLO), sees(text('Hello')), fails(1002)
-            ),
+            talks(one(HELLO), more(HELLO), sees(text('Hello')), fails(1002)),
         ),
     ),
 ]
@@ -609,9 +607,7 @@ LIMITS = [
         '9',
         'data that makes nothing has a limit, too, seen by the header',
         variants(
-            talks(
-                one(b'\x00\x00\x00\xff\xff' * 4096 + b'\x00'), fails(1009)
-            ),
+            talks(one(b'\x00\x00\x00\xff\xff' * 4096 + b'\x00'), fails(1009)),
             talks(
                 frame(BINARY, rsv=RSV1, length=1 << 40, length_bytes=8),
                 fails(1009),

@@ -6,8 +6,8 @@ from __future__ import annotations
 from conformance.compressed import PLAIN, squeezed, talks
 from conformance.opening import (
     SPLITS,
-    ask,
     answer_row,
+    ask,
     opened,
     rejected,
     reply,
@@ -45,7 +45,7 @@ LIMIT = 4096
 
 
 def row(
-    id: str,  # noqa: A002
+    id: str,
     requirement: str,
     run: object,
     **more: object,

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from conformance.compressed import DEFLATE, MESSAGE, read_message, small
 from conformance.opening import (
     Asked,
+    answer_row,
     ask,
     opened,
     refused,
     rejected,
     reply,
     request_row,
-    answer_row,
     welcomed,
 )
 from conformance.roles import End
@@ -342,7 +342,7 @@ DECLINED = [
                         'a; b="c"d',
                         'a; b=c"d"',
                         'a; b="\\"',
-                        "a; b=(c)",
+                        'a; b=(c)',
                         'a/b',
                         'a@b',
                         'a\xe9',

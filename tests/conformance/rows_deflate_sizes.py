@@ -6,6 +6,7 @@ from __future__ import annotations
 from conformance.compressed import DEFLATE, MESSAGE, Exchange, Taken, Terms
 from conformance.roles import End
 from conformance.table import CLIENT, SERVER, WHOLE, Row
+
 from twspy import DeflateMessage
 
 # Bytes of a message, and of the frames it is cut into (0: one).

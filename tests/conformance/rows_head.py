@@ -7,10 +7,6 @@ from contextlib import suppress
 
 from conformance.opening import (
     Opened,
-    Rejected,
-    Replied,
-    Refused,
-    Asked,
     Welcomed,
     answer_row,
     ask,
@@ -156,9 +152,7 @@ LINES = [
         'RFC 9110 5.5',
         'values hold no control characters',
         lambda make: [
-            make(f'+X: {value}')
-            for c in CONTROLS
-            for value in (f'a{c}b', c)
+            make(f'+X: {value}') for c in CONTROLS for value in (f'a{c}b', c)
         ],
         splits=(WHOLE,),
     ),
@@ -180,14 +174,17 @@ LINES = [
             make('+X\0: y'),
             make('Upgrade: websocket\0'),
             make('Connection: Upgrade\0, close'),
-            make() [:-2] + b'\0\r\n',
+            make()[:-2] + b'\0\r\n',
         ],
     ),
     *both(
         'tchar',
         'RFC 9110 5.6.2',
         'all the characters of a token are good for a name',
-        lambda make: [make(f'+{TCHARS}: y'), *[make(f'+{c}: y') for c in "!'*~"]],
+        lambda make: [
+            make(f'+{TCHARS}: y'),
+            *[make(f'+{c}: y') for c in "!'*~"],
+        ],
         good=True,
     ),
     *both(
@@ -427,8 +424,6 @@ def check_early(end: End, check: Callable[[End], None]) -> None:
     got = end.peer.read_frame()
     assert (got.opcode, got.payload) == (TEXT, b'early'), got
     check_form(end, got)
-
-
 
 
 def early(end: End) -> None:

@@ -285,9 +285,10 @@ FIELDS = [
         'RFC 9110 5.1',
         'names of fields are the same in any case',
         welcomed(
-            ask().lower().replace(b'get / http', b'GET / HTTP').replace(
-                KEY.lower().encode(), KEY.encode()
-            ),
+            ask()
+            .lower()
+            .replace(b'get / http', b'GET / HTTP')
+            .replace(KEY.lower().encode(), KEY.encode()),
             b'GET / HTTP/1.1\r\nHOST:localhost\r\nUPGRADE:websocket\r\n'
             b'CONNECTION:Upgrade\r\nSEC-WEBSOCKET-KEY:%b\r\n'
             b'SEC-WEBSOCKET-VERSION:13\r\n\r\n' % KEY.encode(),
@@ -561,7 +562,7 @@ BODIES = [
             ask(
                 '+Transfer-Encoding: chunked',
                 '+Content-Length: 44',
-                behind=b'0\r\n\r\nGET /admin HTTP/1.1\r\nHost: localhost\r\n\r\n',
+                behind=b'0\r\n\r\nGET /admin HTTP/1.1\r\nHost: a\r\n\r\n',
             ),
             ask('+Transfer-Encoding : chunked', '+Content-Length: 0'),
             ask('+Transfer-Encoding\t: chunked'),
