@@ -23,7 +23,7 @@ C_FILES := $(SOURCES) $(HEADERS) $(sort $(wildcard tests/c/*.[ch] \
 .PHONY: help
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | \
-	  awk -F'|' '{ printf "  %-16s%s\n", $$1, $$2 }'
+	  awk -F"|" '{ printf "  %-18s%s\n", $$1, $$2 }'
 
 # ---------------------------------------------------------------- to use it
 
@@ -91,7 +91,11 @@ asan: packages-dev $(VENV)/built $(VENV)/for-tests node-packages ## run the Pyth
 	  tools/run_asan.sh $(PY) build/asan/logs \
 	  $(if $(ARGS),1 $(ARGS),$(ASAN_SHARES) $(ASAN_TESTS))
 
-.PHONY: werror
+EXAMPLES ?= 2000
+properties: $(VENV)/built $(VENV)/for-tests ## Hypothesis tries more examples, drawn anew (EXAMPLES=2000)
+	@EXAMPLES=$(EXAMPLES) $(PY) -m pytest --timeout 0 tests/properties $(ARGS)
+
+.PHONY: werror properties
 WERROR = build/werror-$(notdir $(firstword $(CC)))
 werror: packages-dev $(PY) ## build with warnings as errors (CC=clang)
 	@echo "Building twspy with $(CC), warnings as errors"
