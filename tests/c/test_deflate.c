@@ -696,11 +696,11 @@ TEST(nothing_is_freed_as_well)
 }
 
 RUN(T(what_others_have_compressed), T(a_reset_forgets_the_window),
-    T(broken_data), T(data_that_is_cut_off),
-    T(nothing_is_an_empty_message), T(an_end_that_makes_text),
-    T(no_room_is_no_error), T(last_blocks_cost_no_memory), T(a_bomb_waits),
-    T(round_trips), T(all_settings_are_good), T(lengths_of_every_kind),
-    T(a_message_in_parts), T(a_reset_deflater_refers_to_nothing),
-    T(rooms_of_every_size), T(nothing_refers_back_beyond_the_smallest_window),
+    T(broken_data), T(data_that_is_cut_off), T(nothing_is_an_empty_message),
+    T(an_end_that_makes_text), T(no_room_is_no_error),
+    T(last_blocks_cost_no_memory), T(a_bomb_waits), T(round_trips),
+    T(all_settings_are_good), T(lengths_of_every_kind), T(a_message_in_parts),
+    T(a_reset_deflater_refers_to_nothing), T(rooms_of_every_size),
+    T(nothing_refers_back_beyond_the_smallest_window),
     T(no_memory_for_a_new_one), T(no_memory_while_deflating),
     T(no_memory_for_a_window), T(nothing_is_freed_as_well))
