@@ -109,6 +109,12 @@ tws_client_break_off_lock_held(struct tws_client *client, enum tws_ended_by by,
     tws_client_wake_waiters_lock_held(client);
 }
 
+bool
+tws_client_is_lost_lock_held(const struct tws_client *client)
+{
+    return client->write_failed && client->detached;
+}
+
 void
 tws_client_break_off(struct tws_client *client, enum tws_ended_by by,
                      const char *cause)

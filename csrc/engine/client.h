@@ -151,8 +151,9 @@ struct tws_client_message {
     bool at_once;     /* do not wait for another thread that compresses */
 };
 
-/* TWS_EOF: the connection is closing or closed, nothing was queued. TWS_AGAIN:
- * it would have to wait, neither was it. */
+/* TWS_EOF: the connection is closing or closed, or its handler runs on without
+ * the role and writing has failed; nothing was queued. TWS_AGAIN: it would have
+ * to wait, neither was it. */
 enum tws_status
 tws_client_send_message(struct tws_client *client,
                         const struct tws_client_message *message,

@@ -11,6 +11,10 @@
 void tws_client_break_off_lock_held(struct tws_client *client,
                                     enum tws_ended_by by, int sys_errno,
                                     const char *cause);
+
+/* Nothing can be sent any more, and the handler that has the client for itself
+ * would not hear of it: the client's end is told once that has returned. */
+bool tws_client_is_lost_lock_held(const struct tws_client *client);
 /* Asks the poller for what the client needs now. */
 void tws_client_update_interest_lock_held(struct tws_client *client);
 /* Of tws_client_await(). */

@@ -15,7 +15,8 @@ set_stream(struct tws_client *client, struct tws_client_stream *stream)
 {
     enum tws_status status = TWS_OK;
     pthread_mutex_lock(&client->lock);
-    if (client->state != TWS_CLIENT_OPEN) {
+    if (client->state != TWS_CLIENT_OPEN
+        || tws_client_is_lost_lock_held(client)) {
         status = TWS_EOF;
     }
     else if (client->stream != NULL) {
@@ -90,7 +91,8 @@ send_frame(struct tws_client *client, const struct tws_frame_header *fields,
          .iov_len = parts[1].length},
     };
     pthread_mutex_lock(&client->lock);
-    if (client->state == TWS_CLIENT_OPEN) {
+    if (client->state == TWS_CLIENT_OPEN
+        && !tws_client_is_lost_lock_held(client)) {
         status = tws_client_send_parts_lock_held(client, vector, 3, err);
     }
     if (status == TWS_OK) {

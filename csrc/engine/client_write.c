@@ -345,7 +345,8 @@ tws_client_send_outgoing(struct tws_client *client,
     }
     pthread_mutex_lock(&client->lock);
     bool kept = outgoing->waits && client->stream != NULL;
-    if (client->state == TWS_CLIENT_OPEN) {
+    if (client->state == TWS_CLIENT_OPEN
+        && !tws_client_is_lost_lock_held(client)) {
         status = kept ? keep_outgoing_lock_held(client, outgoing, err)
                       : send_outgoing_lock_held(client, outgoing, err);
     }

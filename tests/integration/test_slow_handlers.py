@@ -1123,3 +1123,45 @@ def test_descriptors_do_not_leak_with_slow_handlers() -> None:
     vanish_amid_slow_handlers()
     gc.collect()  # a server keeps the loop's own descriptors
     wait_until(lambda: len(os.listdir('/proc/self/fd')) == descriptors)
+
+
+@pytest.mark.parametrize('how', ['reset', 'close'])
+@pytest.mark.parametrize('way', ['messages', 'stream', 'slowly', 'pings'])
+def test_a_handler_that_only_sends_hears_of_the_end(
+    how: str, way: str
+) -> None:
+    """Nothing but the handler's own sending can tell it: nobody reads from
+    its client meanwhile."""
+    begun = threading.Event()
+    failure: list[BaseException] = []
+
+    def send_for_ever(client: twspy.Connection) -> None:
+        end = time.monotonic() + SOON
+        block = bytes(1000)
+        try:
+            while time.monotonic() < end:
+                if way == 'stream':
+                    with client.send_stream() as out:
+                        out.write(block)
+                elif way == 'pings':
+                    client.send_ping()
+                    time.sleep(0.001)
+                else:
+                    client.send(block)
+                if way == 'slowly':
+                    time.sleep(0.01)
+                begun.set()
+        except twspy.SocketClosed as error:
+            failure.append(error)
+            raise
+
+    with BusyServer(send_for_ever, send_timeout=3 * SOON) as server:
+        peer = RawPeer.connect(server.address)
+        send_texts(peer, 'slow')
+        assert begun.wait(SOON)
+        peer.read_more()
+        peer.reset() if how == 'reset' else peer.close()
+        assert server.ending_of(peer).code == 1006
+    (error,) = failure
+    assert isinstance(error, twspy.SocketClosed)
+    assert (error.code, error.ended_by) == (1006, 'network')

@@ -28,7 +28,6 @@ from rawpeer import (
     PING,
     PONG,
     TEXT,
-    RawFrame,
     close_payload,
     pack,
     request,
@@ -41,6 +40,20 @@ RSV1 = 4
 
 class Wrong(Exception):
     """The server did what it must not do."""
+
+
+class Got(NamedTuple):
+    """A frame as it came."""
+
+    opcode: int
+    payload: bytes
+    fin: bool
+    rsv: int
+
+    @property
+    def close_code(self) -> int:
+        """The code of a Close frame; 1005 where it has none."""
+        return int.from_bytes(self.payload[:2], 'big') or 1005
 
 
 class CutOff(Wrong):
@@ -237,7 +250,7 @@ class Peer:
                 rsv=rsv,
             )
 
-    async def read_frame(self) -> RawFrame:
+    async def read_frame(self) -> Got:
         first, second = await self.exactly(2)
         length = second & 127
         if length == 126:
@@ -247,11 +260,9 @@ class Peer:
         if second & 128:
             raise Wrong('a frame of the server is masked')
         payload = await self.exactly(length) if length else b''
-        return RawFrame(
-            first & 15, payload, first >= 128, first >> 4 & 7, False
-        )
+        return Got(first & 15, payload, first >= 128, first >> 4 & 7)
 
-    async def next(self) -> RawFrame:
+    async def next(self) -> Got:
         """The next frame that is no ping; those are answered."""
         while True:
             frame = await self.read_frame()

@@ -59,7 +59,7 @@ BRIEF = {  # in a run of less than two minutes
     'ping_timeout': 3.0,
     'send_timeout': 3.0,
 }
-CYCLE = 120.0  # seconds from one quiet point to the next
+CYCLE = 75.0  # seconds from one quiet point to the next
 # How the server ends clients that are late, as their process was; and how
 # many lives, at most, may end like that.
 LATE_ENDS = {'1006 keepalive', '1006 us', '1006 limit', '1006 network'}
@@ -202,8 +202,8 @@ class Soak:
         before = self.server.descriptors()
         warm, cycles, length = self.plan()
         for number in range(1, cycles + 1):
-            self.cycle(number, length, number <= warm)
-            if number == warm:
+            self.cycle(number, length, not self.base)
+            if not self.base and self.is_warm(number, warm, cycles):
                 self.base = self.quiet[-1]
                 self.callers_base = self.callers_quiet[-1]
         self.compare()
@@ -218,13 +218,22 @@ class Soak:
         )
         self.finish()
 
+    def is_warm(self, number: int, warm: int, cycles: int) -> bool:
+        """Whether memory has stopped to grow, or half of the time is over."""
+        if number < warm:
+            return False
+        if number * 2 >= cycles or self.is_brief:
+            return True
+        before, now = (report['memory'] for report in self.quiet[-2:])
+        return bool(now <= before * (1 + RSS_GROWTH / 2))
+
     def plan(self) -> tuple[int, int, float]:
         """How many cycles warm up, of how many; seconds of each."""
         seconds = self.options.minutes * 60
         if self.options.minutes < 2:
             return 1, 2, seconds / 2
         cycles = max(2, round(self.options.minutes * 60 / CYCLE))
-        return (2 if cycles > 3 else 1), cycles, seconds / cycles
+        return min(2, cycles // 2), cycles, seconds / cycles
 
     def cycle(self, number: int, length: float, warming: bool) -> None:
         """Load, then let all but the cohort go, then look."""
