@@ -2,6 +2,8 @@
  * end, and wait for it. */
 #include "odd_transport.h"
 
+#include "engine/client_parts.h"
+
 enum { MANY = 200 * 1024 };
 
 /* ---- closing ----------------------------------------------------------- */
@@ -526,6 +528,37 @@ EACH_WAY(a_handler_that_waits_has_its_client_for_itself)
     fixture_end(&fixture);
 }
 
+/* Writing fails before the handler loses the role, and after it has. */
+static void
+send_in_vain(struct fixture *fixture, struct tws_client *client,
+             const struct tws_event *event)
+{
+    (void)event;
+    pthread_mutex_lock(&client->lock);
+    tws_client_break_off_lock_held(client, TWS_ENDED_BY_NETWORK, EPIPE,
+                                   "writing to it failed");
+    pthread_mutex_unlock(&client->lock);
+    /* Messages that have come are not void; whoever answers need not fail. */
+    CHECK_INT(send_text(client, "driven"), TWS_OK);
+    CHECK(tws_server_before_wait(fixture->server)); /* another drives */
+    CHECK_INT(send_text(client, "detached"), TWS_EOF);
+    CHECK_INT(tws_client_queued(client), 0);
+}
+
+EACH_WAY(a_handler_of_its_own_hears_that_writing_failed)
+{
+    struct fixture fixture;
+    fixture_init_pool(&fixture, way);
+    fixture.on_message = send_in_vain;
+    fixture_start(&fixture);
+    int fd = connect_client(&fixture);
+    fixture_await_spare(&fixture);
+    put_text(fd, "go");
+    EVENTUALLY(fixture.closed == 1);
+    reset_fd(fd);
+    fixture_end(&fixture);
+}
+
 RUN(T(a_handler_closes), T(another_thread_closes),
     T(both_close_at_the_same_time), T(a_handler_breaks_off),
     T(another_thread_breaks_off), T(a_client_may_be_held_beyond_its_end),
@@ -535,4 +568,5 @@ RUN(T(a_handler_closes), T(another_thread_closes),
     T(an_end_wakes_those_who_wait_for_room),
     T(the_end_of_the_closing_handshake_wakes),
     T(a_closing_client_tells_what_is_known), T(what_was_not_sent_is_counted),
-    T(a_handler_that_waits_has_its_client_for_itself))
+    T(a_handler_that_waits_has_its_client_for_itself),
+    T(a_handler_of_its_own_hears_that_writing_failed))
