@@ -10,11 +10,12 @@ import socket
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ._binding import Listener
 from ._tls import SSLSettings
@@ -23,6 +24,10 @@ logger = logging.getLogger('twspy.server')
 
 _BACKLOG = 1024
 _STOPPING = 'server is stopping'
+_CHILD_RETURNED = (
+    'twspy: a child process has returned from a handler, and ends here, as '
+    "the connections are its parent's: end a child with os._exit()"
+)
 
 _running: weakref.WeakSet[Runner] = weakref.WeakSet()
 
@@ -252,6 +257,20 @@ class Runner:
         if loops is not None:
             loops._loop_forget()
         self.listener.forget()
+
+    def end_child(self, error: BaseException | None) -> NoReturn:
+        """End a forked child that has left its handler, by that error."""
+        status: object = 1
+        try:
+            if isinstance(error, SystemExit):
+                status = 0 if error.code is None else error.code
+            else:
+                traceback.print_exception(error)
+                print(_CHILD_RETURNED, file=sys.stderr)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            os._exit(status if isinstance(status, int) else 1)
 
     def join(self) -> None:
         """Wait for the loops' threads; warn where a handler stays."""

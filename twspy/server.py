@@ -45,8 +45,8 @@ class Server(_Loops):
     `close()`, another thread goes on with the other clients. What handlers
     share needs a lock. A child of an `os.fork()` in a handler must end with
     `os._exit()`, as those of `subprocess` and `multiprocessing` do: the
-    connections are the parent's. Where it returns from the handler instead,
-    or raises, it ends there, with status 1. In a child, `send()` and what
+    connections are the parent's. Where it leaves the handler instead, it ends
+    there: with status 1, or that of a SystemExit. In a child, `send()` and what
     else would use a connection of the server raises RuntimeError.
 
     address: `(host, port)`. `''` as the host means all IPv4 addresses,

@@ -2,8 +2,6 @@
  * and what it sends or reads would be missing in the parent. */
 #include "python/server_type.h"
 
-#include <unistd.h>
-
 const char tws_server_forget_doc[] =
     "_loop_forget($self, /)\n"
     "--\n"
@@ -18,19 +16,21 @@ tws_server_forget(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 /* Nobody has called the handler that could be told, and to go on would be to
- * serve. What the handler has raised is shown. */
+ * serve. */
 void
 tws_server_end_child(ServerObject *server)
 {
-    if (PyErr_Occurred() != NULL) {
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *result =
+        PyObject_CallMethod(server->runner, "end_child", "O",
+                            error == NULL ? Py_None : error);
+    if (result == NULL) { /* it does not return otherwise */
         PyErr_WriteUnraisable((PyObject *)server);
     }
-    PyErr_SetString(PyExc_RuntimeError,
-                    "a child process has returned from a handler, and ends "
-                    "here: the connections are its parent's; end a child "
-                    "with os._exit()");
-    PyErr_WriteUnraisable((PyObject *)server);
-    _exit(1);
+    Py_XDECREF(result);
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
 }
 
 int

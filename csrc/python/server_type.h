@@ -90,7 +90,8 @@ bool tws_server_before_wait_loops(ServerObject *server,
 /* server_fork.c */
 extern const char tws_server_forget_doc[];
 PyObject *tws_server_forget(PyObject *self, PyObject *ignored);
-_Noreturn void tws_server_end_child(ServerObject *server);
+/* A handler has returned in such a child, or raised: ends the process. */
+void tws_server_end_child(ServerObject *server);
 /* 0, or -1 with RuntimeError: the clients are the parent's. */
 int tws_server_check_process(const ServerObject *server);
 

@@ -334,12 +334,13 @@ def no_thread(injector: Injector, park: Park) -> None:
 def spare_thread_comes_later(injector: Injector, park: Park) -> None:
     """A thread that could not begin is tried again: a slow handler does not
     hold up the others."""
-    places = [faults.MEMORY, 'calloc']
     with injector.recording(faults.MEMORY) as recorded:
-        with Echo(('127.0.0.1', 0), **SERVER):
-            pass
-    # The one of which both threads have had one: their workers.
-    del places
+        with Echo(('127.0.0.1', 0), **SERVER) as server:
+            while not any('#2' in t.name for t in threading.enumerate()):
+                time.sleep(0.001)
+            with park.connect(server, 'plain') as client:
+                echo(client)
+    # Both threads have had one: their workers.
     twice = [p for p in recorded if p.name == 'calloc' and p.times == 2]
     assert twice, recorded
     for place in twice:
@@ -362,14 +363,11 @@ def spare_thread_comes_later(injector: Injector, park: Park) -> None:
                 park.connect(server, 'plain') as one,
                 park.connect(server, 'plain') as two,
             ):
-                end = time.monotonic() + PATIENCE
-                while injector.disarm() == 0 and time.monotonic() < end:
-                    injector.arm(place, skip=0)
-                    time.sleep(0.01)
                 one.send('slow')
                 echo(two, 'quick')
                 release.set()
                 assert one.recv(PATIENCE).payload == 'slow'
+        injector.disarm()
 
 
 @case
@@ -382,17 +380,28 @@ def first_thread_can_not_begin(injector: Injector, park: Park) -> None:
     for place in recorded:
         server = Echo(('127.0.0.1', 0), max_threads=1, **SERVER)
         injector.arm(place)
-        stop = threading.Timer(0.3, server.stop)
-        stop.start()
+        served: list[bool] = []
+
+        def look(server: Echo = server, served: list[bool] = served) -> None:
+            with suppress(Exception):
+                with park.connect(server, 'plain', open_timeout=1) as client:
+                    echo(client)
+                    served.append(True)
+            server.stop()
+
+        other = threading.Timer(0.2, look)
+        other.start()
         try:
             server.run()
         except (MemoryError, OSError):
             raises += 1
-            injector.disarm()
             with raised(OSError):
                 socket.create_connection(server.address, PATIENCE).close()
+        else:
+            other.join()
+            assert served or injector.disarm() == 0, place
         injector.disarm()
-        stop.join()
+        other.join()
     assert raises >= 2, raises
 
 
@@ -635,12 +644,12 @@ class Forks(Echo):
     pids: list[int]
     how: str
 
-    def fork(self, client: Any) -> None:
+    def fork(self, client: Any) -> bool:
         sys.stderr.flush()
         pid = os.fork()
         if pid != 0:
             self.pids.append(pid)
-            return
+            return False
         os.dup2(os.open('/dev/null', os.O_WRONLY), 2)
         signal.alarm(int(PATIENCE))
         if self.how == 'exit':
@@ -661,13 +670,13 @@ class Forks(Echo):
                     with use() or ExitStack():
                         pass
             os._exit(42)
+        return True
 
     def onmessage(
         self, client: twspy.Connection, message: twspy.Message
     ) -> None:
-        if message.payload == 'fork':
-            self.fork(client)
-        client.send(message)
+        if message.payload != 'fork' or not self.fork(client):
+            client.send(message)
 
     def onrequest(self, request: twspy.Request) -> twspy.Response:
         self.fork(None)
@@ -695,7 +704,7 @@ def handler_forks(injector: Injector, park: Park) -> None:
 
 
 def talk_while_forking(park: Park, server: Forks, kind: str) -> None:
-    expected = 42 if server.how == 'send' else 1
+    expected = {'send': 42, 'exit': 7}.get(server.how, 1)
     with park.connect(server, kind) as client:
         with park.connect(server, kind) as other:
             for _ in range(2):
