@@ -330,14 +330,21 @@ def no_thread(injector: Injector, park: Park) -> None:
     assert descriptors() == before, (descriptors(), before)
 
 
+def await_thread(number: str) -> None:
+    """Of the only server that there is."""
+    end = time.monotonic() + PATIENCE
+    while not any(t.name.endswith(number) for t in threading.enumerate()):
+        assert time.monotonic() < end, f'there is no thread {number}'
+        time.sleep(0.001)
+
+
 @case
 def spare_thread_comes_later(injector: Injector, park: Park) -> None:
     """A thread that could not begin is tried again: a slow handler does not
     hold up the others."""
     with injector.recording(faults.MEMORY) as recorded:
         with Echo(('127.0.0.1', 0), **SERVER) as server:
-            while not any('#2' in t.name for t in threading.enumerate()):
-                time.sleep(0.001)
+            await_thread('#2')
             with park.connect(server, 'plain') as client:
                 echo(client)
     # Both threads have had one: their workers.
@@ -354,11 +361,13 @@ def spare_thread_comes_later(injector: Injector, park: Park) -> None:
                 release: threading.Event = release,
             ) -> None:
                 if message.payload == 'slow':
-                    release.wait(PATIENCE)
+                    release.wait(3 * PATIENCE)
                 client.send(message)
 
         injector.arm(place, skip=1)
         with Slow(('127.0.0.1', 0), **SERVER) as server:
+            await_thread('#3')
+            assert injector.disarm() == 1
             with (
                 park.connect(server, 'plain') as one,
                 park.connect(server, 'plain') as two,
@@ -367,7 +376,6 @@ def spare_thread_comes_later(injector: Injector, park: Park) -> None:
                 echo(two, 'quick')
                 release.set()
                 assert one.recv(PATIENCE).payload == 'slow'
-        injector.disarm()
 
 
 @case
