@@ -79,12 +79,6 @@ RULES = [
     ),
 ]
 
-# Calls that one file may make all the same, which says why.
-ALLOWED = {
-    # A forked child that has left its handler, and is not to serve.
-    'python/server_fork.c': {'_exit'},
-}
-
 STATIC = re.compile(r'^[ \t]*static\b[^;{}()=]*(?:=|;|\{)', re.M)
 # Tables that CPython takes as they are, and keyword lists for its parsers.
 STATIC_ALLOWED = re.compile(
@@ -126,10 +120,7 @@ def check(root: Path) -> Iterator[Finding]:
         text = source.without_comments(
             path.read_text(encoding='utf-8'), keep_strings=False
         )
-        allowed = ALLOWED.get(str(path.relative_to(root / 'csrc')), set())
         for offset, message in sorted(check_text(layer, text)):
-            if message.partition(':')[0] in allowed:
-                continue
             yield Finding(path, source.line_of(text, offset), message)
 
 
