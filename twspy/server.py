@@ -46,8 +46,8 @@ class Server(_Loops):
     share needs a lock. A child of an `os.fork()` in a handler must end with
     `os._exit()`, as those of `subprocess` and `multiprocessing` do: the
     connections are the parent's. Where it leaves the handler instead, it ends
-    there: with status 1, or that of a SystemExit. In a child, `send()` and what
-    else would use a connection of the server raises RuntimeError.
+    there: with status 1, or that of a SystemExit. In a child, `send()` and
+    what else would use a connection of the server raises RuntimeError.
 
     address: `(host, port)`. `''` as the host means all IPv4 addresses,
     `'::'` all IPv4 and IPv6 ones; port 0 picks a free port, which `address`
