@@ -152,8 +152,8 @@ struct tws_client_message {
 };
 
 /* TWS_EOF: the connection is closing or closed, or its handler runs on without
- * the role and writing has failed; nothing was queued. TWS_AGAIN: it would have
- * to wait, neither was it. */
+ * the role and writing has failed; nothing was queued. TWS_AGAIN: it would
+ * have to wait, neither was it. */
 enum tws_status
 tws_client_send_message(struct tws_client *client,
                         const struct tws_client_message *message,

@@ -21,9 +21,8 @@ void
 tws_server_end_child(ServerObject *server)
 {
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *result =
-        PyObject_CallMethod(server->runner, "end_child", "O",
-                            error == NULL ? Py_None : error);
+    PyObject *result = PyObject_CallMethod(server->runner, "end_child", "O",
+                                           error == NULL ? Py_None : error);
     if (result == NULL) { /* it does not return otherwise */
         PyErr_WriteUnraisable((PyObject *)server);
     }
