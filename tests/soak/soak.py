@@ -36,9 +36,11 @@ RSS_GROWTH = 0.01  # of the memory at the end of the warm-up
 HEAP_GROWTH = 512 * KIB  # of what C has allocated
 HEAP_GROWTH_BRIEF = MIB  # as a brief run does not warm up
 MOST_THREADS = 300
-# glibc keeps what threads have freed in an arena for each of them. With one
-# that does not adapt its thresholds, what is resident follows what is in use.
+# glibc keeps what threads have freed in an arena and a cache for each of them.
+# With one arena that does not adapt its thresholds, and no caches, what is
+# resident follows what is in use.
 MALLOC = {
+    'GLIBC_TUNABLES': 'glibc.malloc.tcache_count=0',
     'MALLOC_ARENA_MAX': '1',
     'MALLOC_MMAP_THRESHOLD_': str(128 * KIB),
     'MALLOC_TRIM_THRESHOLD_': str(128 * KIB),
@@ -187,6 +189,7 @@ class Soak:
             self.programs += self.all_loads
         self.peak = self.peak_threads = self.clients = 0
         self.base: dict[str, Any] = {}
+        self.warm = 0  # quiet points until then
         self.begun = time.monotonic()
         self.quiet: list[dict[str, Any]] = []
         self.callers_quiet: list[dict[str, Any]] = []
@@ -204,8 +207,9 @@ class Soak:
         for number in range(1, cycles + 1):
             self.cycle(number, length, not self.base)
             if not self.base and self.is_warm(number, warm, cycles):
-                self.base = self.quiet[-1]
-                self.callers_base = self.callers_quiet[-1]
+                self.warm = number
+                self.base = most_of(self.quiet)
+                self.callers_base = most_of(self.callers_quiet)
         self.compare()
         everything = self.ask_all('leave')
         report = self.settle(0)
@@ -440,7 +444,7 @@ class Soak:
             ('the callers', self.callers_base, self.callers_quiet),
         ):
             last = points[-1]
-            points = points[points.index(base) + 1 :]
+            points = points[self.warm :]
             # What is resident goes up and down a little: a leak only goes up.
             least = min(report['memory'] for report in points[-2:])
             self.check(
@@ -557,6 +561,11 @@ class Soak:
     def end(self) -> None:
         for program in self.programs:
             program.end()
+
+
+def most_of(points: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last of some quiet points, with the most memory of them all."""
+    return points[-1] | {'memory': max(point['memory'] for point in points)}
 
 
 def total(everything: dict[str, dict[str, Any]]) -> dict[str, Counter[str]]:
