@@ -24,12 +24,12 @@ LARGE = bytes(range(256)) * 400  # more than what is copied and buffered
 
 CLIENT: dict[str, Any] = {
     'open_timeout': PATIENCE,
-    'close_timeout': 2.0,  # what a lost Close frame costs
+    'close_timeout': 1.0,  # what a lost Close frame costs
     'proxy': None,
 }
 SERVER: dict[str, Any] = {
     'open_timeout': PATIENCE,
-    'close_timeout': 2.0,  # what a lost Close frame costs
+    'close_timeout': 1.0,  # what a lost Close frame costs
     'send_timeout': PATIENCE,
     'loglevel': logging.DEBUG,
     'max_join_time': PATIENCE,
