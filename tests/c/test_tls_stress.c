@@ -113,10 +113,12 @@ read_pieces(void *argument)
             return NULL;
         }
         done += got;
-        /* What came back short has left nothing behind. */
-        if (got < room && !tws_pending(&task->end->transport)) {
-            wait_for(task->end->transport.fd,
-                     POLLIN * (done < task->total) + POLLOUT);
+        /* What came back short has left nothing behind. When all has come,
+         * there may never be room again: key updates fill the socket, and
+         * nobody reads them. */
+        if (done < task->total && got < room
+            && !tws_pending(&task->end->transport)) {
+            wait_for(task->end->transport.fd, POLLIN | POLLOUT);
         }
     }
     return NULL;
