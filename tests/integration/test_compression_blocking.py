@@ -674,6 +674,24 @@ def test_frames_and_messages_alternate(ends: Pair) -> None:
         assert conn.recv().payload == payload
 
 
+def test_what_an_interrupted_recvn_has_kept(ends: Pair) -> None:
+    """A message whose beginning came as a frame goes on as frames."""
+    conn, peer = ends
+    payload = text_of(500)
+    packed = peer.deflate(payload)
+    conn.sock.settimeout(0.05)
+    peer.frame(BINARY, packed[:20], rsv1=True, fin=False)
+    with pytest.raises(TimeoutError):
+        conn.sock.recvn(2)
+    with pytest.raises(TimeoutError):
+        conn.recv()
+    conn.sock.settimeout(30)
+    peer.frame(CONTINUATION, packed[20:])
+    assert conn.recv().payload == payload
+    peer.send(BINARY, payload, 30)
+    assert conn.recv().payload == payload
+
+
 # --- messages in pieces ---
 
 
