@@ -17,12 +17,6 @@ SOON = 10.0
 LOOPBACK = {socket.AF_INET: '127.0.0.1', socket.AF_INET6: '::1'}
 
 
-def unused_port() -> int:
-    """A port where nobody listens."""
-    with socket.create_server(('127.0.0.1', 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
 def listen(
     family: int, port: int = 0, backlog: int | None = None
 ) -> socket.socket:

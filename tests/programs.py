@@ -118,14 +118,6 @@ def run_python(*arguments: str | os.PathLike[str], cwd: Path) -> Program:
     return Program(sys.executable, '-u', *arguments, cwd=cwd)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(('', 0))
-        port: int = sock.getsockname()[1]
-    return port
-
-
 def wait_for_port(port: int) -> None:
     """Wait until a program listens."""
     deadline = time.monotonic() + SOON

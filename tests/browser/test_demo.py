@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from browsers import launch
 from playwright.sync_api import BrowserContext, Page, expect
+from ports import free_port
 from programs import Program, run_python
 from rawpeer import TEXT, RawPeer, request
 
@@ -67,7 +68,7 @@ def say(page: Page, text: str, name: str | None = None) -> None:
 def test_two_tabs_chat_until_the_server_stops(
     browser: BrowserContext, problems: list[str], tmp_path: Path
 ) -> None:
-    with demo(tmp_path) as (program, address):
+    with demo(tmp_path, '--port', str(free_port())) as (program, address):
         one = open_page(browser, address, problems)
         expect(one.locator('#members')).to_have_text('only you')
 

@@ -133,12 +133,20 @@ listen_at(int family, int backlog, struct tws_address *address)
     return fd;
 }
 
-/* Where nobody listens. */
+/* Where nobody listens. The port stays bound until the program ends, so that
+ * no process beside is given it, not even for a connection of its own; as a
+ * source address it can be shared. */
 static inline struct tws_address
 dead_end(int family)
 {
-    struct tws_address address;
-    close(listen_at(family, 1, &address));
+    static const int yes = 1;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct tws_address address =
+        figures(family == AF_INET6 ? "::1" : "127.0.0.1", 0);
+    struct sockaddr *where = (struct sockaddr *)&address.storage;
+    CHECK_INT(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)), 0);
+    CHECK_INT(bind(fd, where, address.length), 0);
+    CHECK_INT(getsockname(fd, where, &address.length), 0);
     return address;
 }
 

@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from programs import ROOT, free_port, run_python, wait_for_port
+from ports import free_port
+from programs import ROOT, run_python, wait_for_port
 
 import twspy
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import websockets.sync.client
 import websockets.sync.server
-from programs import SOON, Program, free_port, run_python, wait_for_port
+from ports import free_port
+from programs import SOON, Program, run_python, wait_for_port
 from rawpeer import CLOSE, CONTINUATION, PING, PONG, TEXT, RawPeer
 from websockets.exceptions import ConnectionClosed
 

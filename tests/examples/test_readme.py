@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from certificates import Certificates
 from credentials import challenges, digest
-from programs import ROOT, Program, free_port, run_python, wait_for_port
+from ports import free_port
+from programs import ROOT, Program, run_python, wait_for_port
 from rawpeer import RawPeer, request
 from websockets.sync.client import connect
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from ports import refusing_port
 from rawends import answer, tcp_pair
 from rawpeer import TEXT, RawPeer, pack
 from rawservers import (
@@ -389,11 +390,11 @@ def test_what_is_no_redirect(data: bytes) -> None:
 
 
 def test_a_failure_behind_a_redirect_says_where() -> None:
-    with socket.create_server(('127.0.0.1', 0)) as closed:
-        url = f'ws://127.0.0.1:{closed.getsockname()[1]}/x'
-    with serving(say(redirect(url))) as server:
-        with pytest.raises(ConnectionRefusedError) as caught:
-            twspy.connect(server.url)
+    with refusing_port() as port:
+        url = f'ws://127.0.0.1:{port}/x'
+        with serving(say(redirect(url))) as server:
+            with pytest.raises(ConnectionRefusedError) as caught:
+                twspy.connect(server.url)
     assert caught.value.__notes__ == [f'This was at {url}, by a redirect.']
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from listeners import both_families, hanging, listen, unused_port
+from listeners import both_families, hanging, listen
+from ports import free_port, refusing_port
 from rawends import answer, in_thread, read_request
 from rawpeer import TEXT, RawPeer, pack
 
@@ -167,8 +168,7 @@ def test_dead_family() -> None:
 
 
 def test_nobody_listens() -> None:
-    port = unused_port()
-    with unbound() as sock:
+    with refusing_port() as port, unbound() as sock:
         for _ in range(2):
             with pytest.raises(ConnectionRefusedError) as caught:
                 sock.connect(('', port))
@@ -226,8 +226,11 @@ def test_nonblocking(listener: socket.socket) -> None:
 
 def test_failures_leave_nothing_behind() -> None:
     process = psutil.Process()
-    port = unused_port()
-    with both_families(backlog_of_ipv6=0) as (ipv6, ipv4), hanging(ipv6):
+    with (
+        refusing_port() as port,
+        both_families(backlog_of_ipv6=0) as (ipv6, ipv4),
+        hanging(ipv6),
+    ):
 
         def fail() -> None:
             with unbound(open_timeout=0.05) as sock:
@@ -254,7 +257,7 @@ def test_failures_leave_nothing_behind() -> None:
 @pytest.mark.parametrize('family', [socket.AF_UNSPEC, socket.AF_INET])
 @pytest.mark.parametrize('host', ['127.0.0.1', 'localhost', ''])
 def test_source_address(family: int, host: str) -> None:
-    port = unused_port()
+    port = free_port()
     with listen(socket.AF_INET) as listener:
         head = serve(listener)
         with twspy.websocket(family=family) as sock:
@@ -275,8 +278,7 @@ def test_source_address_decides_the_family() -> None:
 
 
 def test_source_address_of_a_retry() -> None:
-    port = unused_port()
-    with twspy.websocket() as sock:
+    with refusing_port() as port, twspy.websocket() as sock:
         for _ in range(2):
             with pytest.raises(ConnectionRefusedError):
                 sock.connect(

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import find_program
+from ports import refusing_port
 from rawends import answer, read_request, tcp_pair
 from rawpeer import TEXT, RawPeer, pack
 
@@ -299,16 +300,14 @@ def test_reset_instead_of_an_answer(server: Server) -> None:
 # --- no connection ---
 
 
-def unused_port() -> int:
-    with socket.create_server(('127.0.0.1', 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
 def test_connection_refused_can_be_tried_again(server: Server) -> None:
     with twspy.websocket() as sock:
         for _ in range(2):
-            with pytest.raises(ConnectionRefusedError):
-                sock.connect(('127.0.0.1', unused_port()))
+            with (
+                refusing_port() as port,
+                pytest.raises(ConnectionRefusedError),
+            ):
+                sock.connect(('127.0.0.1', port))
         server.welcome()
         sock.connect(('127.0.0.1', server.port))
         assert sock.response.status == 101
@@ -573,7 +572,6 @@ def test_close_wakes_connect(server: Server) -> None:
 
 def test_failures_leave_nothing_behind(server: Server) -> None:
     process = psutil.Process()
-    refusing = unused_port()
 
     def fail() -> None:
         with twspy.websocket() as sock:
@@ -586,12 +584,13 @@ def test_failures_leave_nothing_behind(server: Server) -> None:
             with pytest.raises(BlockingIOError):
                 sock.connect(('127.0.0.1', server.port))
 
-    fail()
-    before = process.num_fds()
-    for _ in range(30):
+    with refusing_port() as refusing:
         fail()
-    # Fewer: a thread of a test before may have ended meanwhile.
-    assert process.num_fds() <= before
+        before = process.num_fds()
+        for _ in range(30):
+            fail()
+        # Fewer: a thread of a test before may have ended meanwhile.
+        assert process.num_fds() <= before
 
 
 def test_connect_of_a_connected_one() -> None:

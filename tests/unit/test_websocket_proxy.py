@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from certificates import Certificates
-from listeners import tls_server, unused_port
+from listeners import tls_server
+from ports import refusing_port
 from proxies import HttpProxy, Proxy, SocksProxy
 from rawservers import RawServer, serving, welcome
 from tlsends import bridge_thread, wait_until
@@ -174,17 +175,19 @@ def test_password_of_the_server_is_none_of_the_proxy(
 
 
 def test_server_that_the_proxy_can_not_reach(scheme: str) -> None:
-    with make_proxy(scheme) as proxy:
+    with refusing_port() as port, make_proxy(scheme) as proxy:
         with pytest.raises(HandshakeError, match='proxy') as caught:
-            connect(scheme, proxy, ('127.0.0.1', unused_port()))
+            connect(scheme, proxy, ('127.0.0.1', port))
     if scheme == 'http':
         assert caught.value.status == 502
         assert b'refused' in caught.value.body
 
 
 def test_proxy_that_is_not_there() -> None:
-    port = unused_port()
-    with twspy.websocket(family=socket.AF_UNSPEC) as sock:
+    with (
+        refusing_port() as port,
+        twspy.websocket(family=socket.AF_UNSPEC) as sock,
+    ):
         with pytest.raises(ConnectionRefusedError) as caught:
             sock.connect(
                 ('server.test', 80),
