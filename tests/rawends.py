@@ -116,7 +116,7 @@ def in_thread(function: Callable[[], object]) -> Callable[[], object]:
     thread.start()
 
     def join() -> object:
-        thread.join(10)
+        thread.join(30)
         assert not thread.is_alive(), 'the thread hangs'
         return results[0]
 

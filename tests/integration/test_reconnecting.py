@@ -74,7 +74,7 @@ def test_a_server_that_comes_goes_and_comes_back(closed_port: int) -> None:
         stop = in_thread(server.stop)
         with pytest.raises(twspy.SocketClosed) as caught:
             connection.recv(timeout=SOON)
-        stop()
+        assert stop() is None
         codes.append(caught.value.code)
         late = in_thread(start)
     assert codes == [1001, 1001]

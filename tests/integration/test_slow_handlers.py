@@ -703,7 +703,7 @@ def test_close_gives_up_on_a_peer_that_never_answers(
         client = server.client_of(two)
         join = in_thread(lambda: close(client))
         check_nobody_waits(others)
-        join()
+        assert join() is None
         for peer in one, two:
             assert server.ending_of(peer).code == 1006
         wait_until(lambda: len(taken) == 2)
@@ -722,7 +722,7 @@ def test_close_by_others_while_a_handler_sleeps() -> None:
         assert peer.read_frame().close_code == 4002
         assert server.ended == 0
         peer.send_frame(CLOSE, close_payload(4002))
-        join()
+        assert join() is None
         assert server.ending_of(peer).code == 4002
         assert server.ended == 1
         assert (server.closes.total(), server.overlaps) == (1, 0)

@@ -128,7 +128,7 @@ def test_threads_send_while_one_receives(
                 assert payload == payload[0] * 5000
                 counts[payload[0]] += 1
             for join in joins:
-                join()
+                assert join() is None
             assert set(counts.values()) == {200}
 
 
@@ -217,7 +217,7 @@ def test_a_server_that_goes_amid_the_tls_handshake(tls: Options) -> None:
             twspy.connect(
                 f'wss://localhost:{listener.getsockname()[1]}/', **tls()
             )
-        join()
+        assert join() is None
 
 
 def test_a_silent_server_costs_open_timeout(tls: Options) -> None:
@@ -252,7 +252,7 @@ def test_never_from_wss_to_ws(
             twspy.connect(
                 f'wss://localhost:{listener.getsockname()[1]}/', **tls()
             )
-        join()
+        assert join() is None
         assert plain.requests == []
 
 
@@ -293,7 +293,7 @@ def test_sessions_are_resumed_and_contexts_shared(
                     f'wss://localhost:{listener.getsockname()[1]}/',
                     ssl_args=args,
                 )
-        join()
+        assert join() is None
     assert reused == [False, True, True]
 
 

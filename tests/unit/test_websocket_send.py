@@ -100,7 +100,7 @@ def test_frames_of_all_sizes_go_both_ways(either: Ends, size: int) -> None:
     )
     frame = sock.recv()
     assert (frame.opcode, frame.payload) == (BINARY, payload)
-    sender()
+    assert sender() is None
 
 
 def test_send_takes_any_number_of_frames(either: Ends) -> None:

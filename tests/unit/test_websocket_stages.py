@@ -197,7 +197,7 @@ def test_deadline_is_for_all_stages_together() -> None:
                     ('server.test', 80), proxy=('http', host, port, None, None)
                 )
             assert 0.4 < time.monotonic() - start < 5
-        join()
+        assert join() is None
 
 
 # --- interruption ---
@@ -366,7 +366,7 @@ def fail(
         with pytest.raises(OSError) as caught:
             stage.connect(sock)
         assert sock.fileno() == -1
-    join()
+    assert join() is None
     return caught.value
 
 
