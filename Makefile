@@ -12,6 +12,8 @@ VENV = .venv
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip install -q --disable-pip-version-check
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# Tests wait most of their time: for a timeout, a peer, a process to start.
+TEST_JOBS ?= $(shell echo $$((3 * $(JOBS))))
 
 SOURCES := $(sort $(wildcard csrc/*/*.c))
 HEADERS := $(sort $(wildcard csrc/*/*.h))
@@ -45,7 +47,7 @@ ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thr
 	  UBSAN_OPTIONS=print_stacktrace=1 \
 	  TSAN_OPTIONS=allocator_may_return_null=1:suppressions=$(CURDIR)/tools/tsan.supp \
 	  $$(tools/find_python.sh) \
-	  tools/run_ctests.py --jobs $(JOBS) $$($(CORE) SANITIZE=$(SANITIZE) names)
+	  tools/run_ctests.py --jobs $(TEST_JOBS) $$($(CORE) SANITIZE=$(SANITIZE) names)
 
 # Those that are long for the sake of chance or of size tell valgrind nothing new.
 VALGRIND_TESTS = $$($(CORE) SANITIZE= names | tr ' ' '\n' | grep -vE '_(stress|slow|hostile|inflating)$$')
@@ -59,7 +61,7 @@ tsan: packages-dev ## run the C tests with the thread sanitizer
 	@$(MAKE) -s ctest SANITIZE=thread
 
 pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests only (ARGS='-k name')
-	@$(PY) -m pytest -n $(JOBS) $(ARGS)
+	@$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal $(ARGS)
 
 # A second build beside the plain one: PYTHONSAFEPATH keeps the plain one in the
 # working directory out. The sanitizer must be the first library of a process.
@@ -67,6 +69,10 @@ pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests on
 # LEAK_FRAMES=30 says more about an allocation, but finds no leak.
 ASAN_LIB = build/asan/lib
 LEAK_FRAMES ?= 2
+ASAN_SHARES ?= $(shell echo $$((2 * $(JOBS))))
+# Left out is what drives other programs, or no C at all.
+ASAN_LEFT_OUT = --ignore=tests/browser --ignore=tests/examples \
+  --ignore=tests/interop --ignore=tests/leaks --ignore-glob='tests/test_*.py'
 asan: packages-dev $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests on a build with sanitizers
 	@echo "Building twspy with sanitizers"
 	@rm -rf $(ASAN_LIB) && mkdir -p $(ASAN_LIB)
@@ -79,7 +85,8 @@ asan: packages-dev $(VENV)/built $(VENV)/for-tests node-packages ## run the Pyth
 	  LSAN_OPTIONS=suppressions=$(CURDIR)/tools/lsan.supp:print_suppressions=0 \
 	  UBSAN_OPTIONS=print_stacktrace=1 \
 	  SANITIZER="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	  tools/run_asan.sh $(PY) build/asan/others.log $(ARGS)
+	  tools/run_asan.sh $(PY) build/asan/logs $(if $(ARGS),1,$(ASAN_SHARES)) \
+	  $(ASAN_LEFT_OUT) $(ARGS)
 
 .PHONY: werror
 WERROR = build/werror-$(notdir $(firstword $(CC)))

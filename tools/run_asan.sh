@@ -1,28 +1,37 @@
 #!/bin/sh
-# Runs the Python tests in two processes side by side, as the leak sanitizer
-# speaks when a process ends, which pytest-xdist does not hear of. With
-# arguments: just those, in one. $SANITIZER is loaded first into both.
+# Runs the Python tests in some processes side by side, each its share, as the
+# leak sanitizer speaks when a process ends, which pytest-xdist does not hear
+# of. $SANITIZER is loaded first into all of them.
 #
-# usage: SANITIZER=LIBRARIES run_asan.sh PYTHON LOG [pytest arguments]
+# usage: SANITIZER=LIBRARIES run_asan.sh PYTHON LOGS PROCESSES [ARGUMENTS]
 set -eu
 python=$1
-log=$2
-shift 2
+logs=$2
+count=$3
+shift 3
 
-# A shell has its background jobs ignore Ctrl-C, which some tests send.
-run() {
+mkdir -p "$logs"
+rm -f "$logs"/share-*
+processes=
+number=1
+while [ "$number" -le "$count" ]; do
+    # A shell has its background jobs ignore Ctrl-C, which some tests send.
     env --default-signal=INT LD_PRELOAD="$SANITIZER" \
-        "$python" -m pytest -p no:cacheprovider "$@"
-}
+        "$python" -m pytest -q -p no:cacheprovider --share "$number/$count" \
+        "$@" > "$logs/share-$number" 2>&1 &
+    processes="$processes $!"
+    number=$((number + 1))
+done
 
-if [ $# -gt 0 ]; then
-    run "$@"
-    exit
-fi
-run --ignore tests/integration > "$log" 2>&1 &
-others=$!
 status=0
-run tests/integration || status=$?
-wait "$others" || status=$?
-cat "$log"
+number=1
+for process in $processes; do
+    if wait "$process"; then
+        echo "share $number: $(tail -n 1 "$logs/share-$number")"
+    else
+        status=1
+        cat "$logs/share-$number"
+    fi
+    number=$((number + 1))
+done
 exit "$status"
