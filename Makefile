@@ -70,9 +70,8 @@ pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests on
 ASAN_LIB = build/asan/lib
 LEAK_FRAMES ?= 2
 ASAN_SHARES ?= $(shell echo $$((2 * $(JOBS))))
-# Left out is what drives other programs, or no C at all.
-ASAN_LEFT_OUT = --ignore=tests/browser --ignore=tests/examples \
-  --ignore=tests/interop --ignore=tests/leaks --ignore-glob='tests/test_*.py'
+# What is elsewhere drives other programs, the same code once more, or no C.
+ASAN_TESTS = tests/unit tests/integration
 asan: packages-dev $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests on a build with sanitizers
 	@echo "Building twspy with sanitizers"
 	@rm -rf $(ASAN_LIB) && mkdir -p $(ASAN_LIB)
@@ -85,8 +84,8 @@ asan: packages-dev $(VENV)/built $(VENV)/for-tests node-packages ## run the Pyth
 	  LSAN_OPTIONS=suppressions=$(CURDIR)/tools/lsan.supp:print_suppressions=0 \
 	  UBSAN_OPTIONS=print_stacktrace=1 \
 	  SANITIZER="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	  tools/run_asan.sh $(PY) build/asan/logs $(if $(ARGS),1,$(ASAN_SHARES)) \
-	  $(ASAN_LEFT_OUT) $(ARGS)
+	  tools/run_asan.sh $(PY) build/asan/logs \
+	  $(if $(ARGS),1 $(ARGS),$(ASAN_SHARES) $(ASAN_TESTS))
 
 .PHONY: werror
 WERROR = build/werror-$(notdir $(firstword $(CC)))

@@ -1,5 +1,5 @@
-"""What all tests share: programs that must be there, a build with sanitizers
-that programs other than Python do not inherit, and running in shares."""
+"""What all tests share: programs that must be there, and a build with
+sanitizers that programs other than Python do not inherit."""
 
 import os
 import shutil
@@ -52,30 +52,6 @@ def pytest_configure() -> None:
         start(self, args, *rest, **options)
 
     subprocess.Popen.__init__ = start_fitting  # type: ignore[method-assign]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        '--share',
-        metavar='N/M',
-        default='1/1',
-        help='run only the Nth, counted from 1, of each M tests',
-    )
-
-
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    number, count = map(int, config.getoption('share').split('/'))
-    if not 1 <= number <= count:
-        raise pytest.UsageError('--share=N/M needs 1 <= N <= M')
-    share = items[number - 1 :: count]
-    if len(share) < len(items):
-        chosen = set(share)
-        config.hook.pytest_deselected(
-            items=[item for item in items if item not in chosen]
-        )
-        items[:] = share
 
 
 def find_program(*names: str) -> str:

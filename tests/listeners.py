@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from rawends import answer, read_request
 from rawpeer import RawPeer
 
-SOON = 10.0
+SOON = 20.0
 LOOPBACK = {socket.AF_INET: '127.0.0.1', socket.AF_INET6: '::1'}
 
 

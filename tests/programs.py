@@ -18,7 +18,7 @@ from typing import IO
 ROOT = Path(__file__).resolve().parent.parent
 
 # How long a test waits for something that must happen.
-SOON = 20.0
+SOON = 40.0
 
 
 class Program:

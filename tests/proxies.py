@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 # How long a proxy waits for a client or a server that must do something.
-SOON = 10.0
+SOON = 20.0
 # How many of the bytes that go through are kept, in each direction.
 KEPT = 4096
 

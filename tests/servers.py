@@ -10,7 +10,7 @@ from rawpeer import RawPeer
 import twspy
 
 # How long a test waits for something that must happen.
-SOON = 10.0
+SOON = 20.0
 
 
 class EchoServer(twspy.Server):

@@ -18,7 +18,7 @@ from twspy import _tls_bridge
 from twspy._tls_bridge import Bridged
 
 # How long a test waits for something that must happen.
-SOON = 20.0
+SOON = 40.0
 
 
 class Ends:

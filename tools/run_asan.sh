@@ -1,37 +1,55 @@
 #!/bin/sh
-# Runs the Python tests in some processes side by side, each its share, as the
+# Runs the Python tests of some directories in processes side by side, as the
 # leak sanitizer speaks when a process ends, which pytest-xdist does not hear
-# of. $SANITIZER is loaded first into all of them.
+# of. Files are dealt out by their size. $SANITIZER is loaded first into all.
 #
-# usage: SANITIZER=LIBRARIES run_asan.sh PYTHON LOGS PROCESSES [ARGUMENTS]
+# usage: SANITIZER=LIBRARIES run_asan.sh PYTHON LOGS PROCESSES DIRECTORY...
+#        SANITIZER=LIBRARIES run_asan.sh PYTHON LOGS 1 PYTEST_ARGUMENT...
 set -eu
 python=$1
 logs=$2
 count=$3
 shift 3
 
-mkdir -p "$logs"
-rm -f "$logs"/share-*
-processes=
-number=1
-while [ "$number" -le "$count" ]; do
-    # A shell has its background jobs ignore Ctrl-C, which some tests send.
+# A shell has its background jobs ignore Ctrl-C, which some tests send.
+run() {
     env --default-signal=INT LD_PRELOAD="$SANITIZER" \
-        "$python" -m pytest -q -p no:cacheprovider --share "$number/$count" \
-        "$@" > "$logs/share-$number" 2>&1 &
-    processes="$processes $!"
-    number=$((number + 1))
-done
+        "$python" -m pytest -p no:cacheprovider "$@"
+}
 
+if [ "$count" -eq 1 ]; then
+    run "$@"
+    exit
+fi
+
+mkdir -p "$logs"
+rm -f "$logs"/*
+find "$@" -name 'test_*.py' -exec wc -c {} + | sort -rn |
+    awk -v count="$count" -v logs="$logs" '
+        $2 == "total" { next }
+        {
+            least = 1
+            for (i = 2; i <= count; i++)
+                if (size[i] < size[least]) least = i
+            size[least] += $1
+            print $2 > (logs "/share-" least)
+        }'
+
+processes=
+for share in "$logs"/share-*; do
+    # shellcheck disable=SC2046
+    run -q $(cat "$share") > "$share.log" 2>&1 &
+    processes="$processes $!"
+done
 status=0
-number=1
 for process in $processes; do
-    if wait "$process"; then
-        echo "share $number: $(tail -n 1 "$logs/share-$number")"
+    wait "$process" || status=1
+done
+for share in "$logs"/share-*.log; do
+    if [ "$status" -eq 0 ]; then
+        tail -n 1 "$share"
     else
-        status=1
-        cat "$logs/share-$number"
+        cat "$share"
     fi
-    number=$((number + 1))
 done
 exit "$status"

@@ -445,7 +445,7 @@ def test_no_message_follows_our_close_frame() -> None:
         except (twspy.SocketClosed, OSError) as error:
             stopped.append(error)
 
-    for _ in range(8):
+    for _ in range(4):
         sock, peer = client_end(close_timeout=SOON)
         conn = twspy.Connection(sock)
         stopped.clear()

@@ -644,6 +644,9 @@ def test_threads_that_send_to_a_servers_client() -> None:
 def test_nothing_is_looked_at_twice(peers: Peers, size: int) -> None:
     """A call that has raised for want of room has asked nobody."""
     sock, peer = peers.server(Numbered)
+    for one in sock, peer.sock:  # few frames will do
+        for buffer in socket.SO_SNDBUF, socket.SO_RCVBUF:
+            one.setsockopt(socket.SOL_SOCKET, buffer, 1 << 14)
     count = fill_up(sock, b'x' * size)
     for _ in range(3):
         with pytest.raises(BlockingIOError):

@@ -233,11 +233,12 @@ def test_failures_leave_nothing_behind() -> None:
     ):
 
         def fail() -> None:
-            with unbound(open_timeout=0.05) as sock:
+            with unbound() as sock:
                 with pytest.raises(ConnectionRefusedError):
                     sock.connect(('', port))
                 with pytest.raises(socket.gaierror):
                     sock.connect(('no-such-host.invalid', 80))
+            with unbound(open_timeout=0.05) as sock:
                 with pytest.raises(TimeoutError):
                     sock.connect(('::1', ipv6.getsockname()[1]))
             with unbound(open_timeout=0.05) as sock:
