@@ -94,6 +94,26 @@ werror: packages-dev $(PY) ## build with warnings as errors (CC=clang)
 	@TWSPY_WERROR=1 CC="$(CC)" $(PY) setup.py -q build_ext \
 	  --build-temp $(WERROR)/temp --build-lib $(WERROR)/lib
 
+# How the extension is compiled, for tools that read C: CPython's headers are
+# not ours to correct.
+PYTHON_INCLUDE = $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+EXTENSION_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -isystem $(PYTHON_INCLUDE) \
+  $$(pkg-config --cflags openssl zlib) $$(cat tools/warnings.txt)
+
+.PHONY: analyze tidy
+analyze: packages-dev $(PY) ## gcc's warnings and its static analyzer
+	@$(PY) tools/run_analyzer.py --known tools/analyzer.txt --jobs $(JOBS) \
+	  $(SOURCES) -- gcc $(EXTENSION_FLAGS) -O2 -DNDEBUG
+
+# The analyzer is most of the time. What is told beside findings counts what
+# other people's headers have.
+QUICK ?=
+tidy: packages-dev $(PY) ## clang's warnings and clang-tidy (QUICK=1: without its analyzer)
+	@mkdir -p build; flags="$(EXTENSION_FLAGS)"; printf '%s\n' $(SOURCES) | \
+	  xargs -P $(JOBS) -I '{}' clang-tidy --quiet \
+	  $(if $(QUICK),--checks=-clang-analyzer-*) '{}' -- $$flags \
+	  2> build/tidy.log || { cat build/tidy.log; exit 1; }
+
 lint: packages-dev $(VENV)/for-checks ## style of Python and C, layers, banned calls, a test for each file
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .

@@ -87,7 +87,8 @@ tws_client_release(struct tws_client *client)
     free(client);
 }
 
-void
+/* Calls the one below, which calls back only where there is no cause yet. */
+void /* NOLINTNEXTLINE(misc-no-recursion) */
 tws_client_break_off_lock_held(struct tws_client *client, enum tws_ended_by by,
                                int sys_errno, const char *cause)
 {
@@ -137,7 +138,7 @@ wanted_events(const struct tws_client *client)
     return TWS_READABLE | (queued ? TWS_WRITABLE : 0U);
 }
 
-void
+void /* NOLINTNEXTLINE(misc-no-recursion): see above, at most once */
 tws_client_update_interest_lock_held(struct tws_client *client)
 {
     unsigned events = wanted_events(client);

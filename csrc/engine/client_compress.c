@@ -149,9 +149,10 @@ tws_client_pack_shared(const struct tws_client *client, uint8_t opcode,
             .fin = true,
             .length = tws_buffer_length(&data),
         };
-        size_t size = tws_frame_header_encode(&header, room);
-        memcpy(room + size, tws_buffer_data(&data), (size_t)header.length);
-        tws_buffer_commit(out, size + (size_t)header.length);
+        tws_buffer_commit(out, tws_frame_header_encode(&header, room));
+        /* Room is reserved for it. */
+        status = tws_buffer_append(out, tws_buffer_data(&data),
+                                   tws_buffer_length(&data));
     }
     tws_buffer_release(&data);
     return status;

@@ -93,8 +93,9 @@ lose(struct tws_worker *worker, struct tws_client *client,
     set_gone_lock_held(client);
     pthread_mutex_unlock(&client->lock);
     if (ending->sys_errno != 0) {
+        char words[TWS_ERRNO_TEXT];
         (void)snprintf(text, sizeof(text), "%s: %s", reason,
-                       strerror(ending->sys_errno));
+                       tws_errno_text(ending->sys_errno, words));
         reason = text;
     }
     struct tws_span span = {.data = reason, .length = strlen(reason)};

@@ -81,9 +81,9 @@ tws_half_open_add(struct tws_half_open *half_open,
     }
     *bucket = entry;
 
-    uint32_t count = 0;
-    struct tws_half_open_entry *oldest = NULL;
-    for (struct tws_half_open_entry *other = entry; other != NULL;
+    uint32_t count = 1;
+    struct tws_half_open_entry *oldest = entry;
+    for (struct tws_half_open_entry *other = entry->next; other != NULL;
          other = other->next) {
         if (memcmp(other->key, entry->key, TWS_HALF_OPEN_KEY) == 0) {
             count++;

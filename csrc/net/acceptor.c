@@ -47,7 +47,7 @@ tws_acceptor_new(int listener, const struct tws_acceptor_options *options,
     if (options->tls != NULL) {
         (void)tws_tls_context_retain(options->tls);
     }
-    made->peers = calloc(options->half_open_max, sizeof(made->peers[0]));
+    made->peers = calloc(options->half_open_max, sizeof(struct half_open *));
     made->polled = calloc(options->half_open_max + 1, sizeof(made->polled[0]));
     if (made->peers == NULL || made->polled == NULL) {
         tws_acceptor_free(made);
@@ -116,7 +116,7 @@ remove_peer(struct tws_acceptor *acceptor, size_t index)
     struct half_open *peer = acceptor->peers[index];
     acceptor->count--;
     memmove(&acceptor->peers[index], &acceptor->peers[index + 1],
-            (acceptor->count - index) * sizeof(acceptor->peers[0]));
+            (acceptor->count - index) * sizeof(struct half_open *));
     if (acceptor->turn > index) {
         acceptor->turn--;
     }

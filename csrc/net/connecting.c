@@ -66,7 +66,9 @@ static enum tws_status
 in_words(struct tws_error *err, const char *what)
 {
     char text[sizeof(err->reason)];
-    (void)snprintf(text, sizeof(text), "%s%s", what, strerror(err->sys_errno));
+    char words[TWS_ERRNO_TEXT];
+    (void)snprintf(text, sizeof(text), "%s%s", what,
+                   tws_errno_text(err->sys_errno, words));
     return tws_error_os(err, err->sys_errno, text);
 }
 

@@ -237,7 +237,8 @@ tws_dialing_advance(struct tws_dialing *dialing, uint64_t now,
     if (status == TWS_OS
         && tws_dialing_state(dialing) != TWS_DIALING_CONNECTING) {
         int error = err->sys_errno; /* the reason is the name of a call */
-        (void)tws_error_os(err, error, strerror(error));
+        char words[TWS_ERRNO_TEXT];
+        (void)tws_error_os(err, error, tws_errno_text(error, words));
     }
     return status == TWS_REFUSED && tws_dialing_refusal(dialing, &ignored)
                ? TWS_DIALING_REFUSED

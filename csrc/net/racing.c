@@ -320,6 +320,7 @@ add_failures(const struct tws_racing *racing, struct text *text)
         const struct candidate *one = &racing->candidates[i];
         const struct candidate *before = i > 0 ? one - 1 : NULL;
         char host[TWS_HOST_TEXT];
+        char words[TWS_ERRNO_TEXT];
         tws_socket_host(&one->address, host);
         if (before != NULL && before->error == one->error
             && before->own_side == one->own_side) {
@@ -327,8 +328,8 @@ add_failures(const struct tws_racing *racing, struct text *text)
             continue;
         }
         add(text, "%s%s%s (%s", before == NULL ? "" : "), ",
-            one->own_side ? "source address: " : "", strerror(one->error),
-            host);
+            one->own_side ? "source address: " : "",
+            tws_errno_text(one->error, words), host);
     }
     add(text, ")");
 }

@@ -29,8 +29,9 @@ utf8_copy(const char *data, size_t length)
     if (!tws_utf8_valid((const uint8_t *)text, length)
         || memchr(text, '\0', length) != NULL) {
         for (size_t i = 0; i < length; i++) {
-            bool plain = text[i] >= 0x20 && text[i] < 0x7f;
-            text[i] = plain ? text[i] : '?';
+            if (text[i] < 0x20 || text[i] >= 0x7f) {
+                text[i] = '?';
+            }
         }
     }
     return text;

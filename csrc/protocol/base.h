@@ -56,7 +56,10 @@ tws_span_advance(struct tws_span *text, size_t length)
 static inline char
 tws_ascii_lower(char c)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    if (c >= 'A' && c <= 'Z') {
+        c = (char)(c | 0x20);
+    }
+    return c;
 }
 
 static inline bool

@@ -113,7 +113,7 @@ tws_deflate_list_bits(struct tws_extension_param *list, size_t *count,
     else if (bits != TWS_WINDOW_BITS_NONE) {
         struct tws_span value = {.data = DIGITS + bits - 8, .length = 1};
         if (bits >= 10) {
-            value.data = DIGITS + 2 + 2 * (bits - 10);
+            value.data = &DIGITS[2 + 2 * (bits - 10)];
             value.length = 2;
         }
         list[*count] = (struct tws_extension_param){

@@ -135,15 +135,16 @@ end_hash(struct hash *hash, char out[TWS_DIGEST_HEX_MAX],
     static const char DIGITS[] = "0123456789abcdef";
     uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned int length = 0;
-    bool done = !hash->failed
-                && EVP_DigestFinal_ex(hash->context, digest, &length) == 1
-                && length * 2u == tws_digest_hex_length(hash->algorithm);
+    bool done =
+        !hash->failed
+        && EVP_DigestFinal_ex(hash->context, digest, &length) == 1
+        && (size_t)length * 2 == tws_digest_hex_length(hash->algorithm);
     EVP_MD_CTX_free(hash->context);
     (void)ERR_pop_to_mark();
     if (!done) {
         return tws_error_nomem(err);
     }
-    for (unsigned int i = 0; i < length; i++) {
+    for (size_t i = 0; i < length; i++) {
         out[2 * i] = DIGITS[digest[i] >> 4];
         out[2 * i + 1] = DIGITS[digest[i] & 15];
     }

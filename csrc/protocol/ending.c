@@ -147,8 +147,15 @@ add_code(struct line *line, uint16_t code, const char *reason, size_t length)
     for (size_t i = 0; i < length;) {
         size_t skipped =
             control_length((const uint8_t *)reason + i, length - i);
-        clean[at++] = skipped > 0 ? '?' : reason[i];
-        i += skipped > 0 ? skipped : 1;
+        if (skipped > 0) {
+            clean[at] = '?';
+            i += skipped;
+        }
+        else {
+            clean[at] = reason[i];
+            i++;
+        }
+        at++;
     }
     clean[at] = '\0';
     add(line, at > 0 ? "%u (%s)" : "%u", (unsigned)code, clean);

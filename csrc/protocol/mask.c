@@ -126,12 +126,12 @@ mask_long(uint8_t *dst, const uint8_t *src, size_t length, uint32_t key32)
     for (; length - i >= BLOCK; i += BLOCK) {
         vector a = load_vector(src + i) ^ key;
         vector b = load_vector(src + i + VECTOR) ^ key;
-        vector c = load_vector(src + i + 2 * VECTOR) ^ key;
-        vector d = load_vector(src + i + 3 * VECTOR) ^ key;
+        vector c = load_vector(src + i + (size_t)2 * VECTOR) ^ key;
+        vector d = load_vector(src + i + (size_t)3 * VECTOR) ^ key;
         store_vector(dst + i, a);
         store_vector(dst + i + VECTOR, b);
-        store_vector(dst + i + 2 * VECTOR, c);
-        store_vector(dst + i + 3 * VECTOR, d);
+        store_vector(dst + i + (size_t)2 * VECTOR, c);
+        store_vector(dst + i + (size_t)3 * VECTOR, d);
         seen |= (a | b) | (c | d);
     }
     for (; i < end; i += VECTOR) {

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* A reason may quote the peer: no control byte may reach a terminal or split
  * a line of a log. */
@@ -55,6 +56,19 @@ tws_error_os(struct tws_error *err, int sys_errno, const char *what)
     (void)snprintf(err->reason, sizeof(err->reason), "%s", what);
     make_printable(err->reason);
     return TWS_OS;
+}
+
+const char *
+tws_errno_text(int sys_errno, char room[TWS_ERRNO_TEXT])
+{
+#ifdef __GLIBC__
+    return strerror_r(sys_errno, room, TWS_ERRNO_TEXT);
+#else
+    if (strerror_r(sys_errno, room, TWS_ERRNO_TEXT) != 0) {
+        (void)snprintf(room, TWS_ERRNO_TEXT, "errno %d", sys_errno);
+    }
+    return room;
+#endif
 }
 
 enum tws_status

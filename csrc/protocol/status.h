@@ -39,6 +39,10 @@ enum tws_status tws_error_refused(struct tws_error *err, uint16_t http_status,
 /* `sys_errno` is the saved errno; `what` names the call that failed. */
 enum tws_status tws_error_os(struct tws_error *err, int sys_errno,
                              const char *what);
+/* What the system calls an errno, as strerror() does, but for any thread: a
+ * constant, or what it has put into `room`. */
+enum { TWS_ERRNO_TEXT = 128 };
+const char *tws_errno_text(int sys_errno, char room[TWS_ERRNO_TEXT]);
 enum tws_status tws_error_tls(struct tws_error *err, const char *format, ...)
     TWS_PRINTF(2, 3);
 enum tws_status tws_error_nomem(struct tws_error *err);

@@ -86,7 +86,7 @@ resume(const struct tws_utf8 *state)
     for (unsigned i = ONE / STATE_BITS; i < STATES; i++) {
         if (state->needed == kept[i].needed && state->low == kept[i].low
             && state->high == kept[i].high) {
-            return i * STATE_BITS;
+            return (uint64_t)i * STATE_BITS;
         }
     }
     return ERROR;
@@ -116,8 +116,8 @@ word_is_ascii(const uint8_t *p)
 static inline bool
 block_is_ascii(const uint8_t *p)
 {
-    uint64_t seen = load64(p) | load64(p + WORD) | load64(p + 2 * WORD)
-                    | load64(p + 3 * WORD);
+    uint64_t seen = load64(p) | load64(p + WORD) | load64(p + (size_t)2 * WORD)
+                    | load64(p + (size_t)3 * WORD);
     return (seen & NOT_ASCII) == 0;
 }
 

@@ -16,8 +16,8 @@ bool tws_connection_ready(ConnectionObject *conn);
 int tws_connection_deadline(ConnectionObject *conn, PyObject *timeout,
                             struct tws_deadline *deadline);
 
-/* The `compress` argument: true, false, or None, which NULL stands for. -1
- * with an exception. */
+/* The `compress` argument of the program: true, false, or None, which NULL
+ * stands for. -1 with an exception. */
 int tws_connection_compress(PyObject *given, enum tws_compress *compress);
 
 #endif /* TWS_PYTHON_CONNECTION_METHODS_H */

@@ -115,9 +115,6 @@ PyObject *tws_connection_fragment_frame(struct tws_state *state,
 /* The frames of a message, as a tuple; in one where `fragment` is 0. */
 PyObject *tws_connection_frames(PyObject *message, size_t fragment);
 
-/* None, True or False of the program (NULL: None). -1 with an exception. */
-int tws_connection_compress(PyObject *object, enum tws_compress *compress);
-
 /* Calls conn.<name>(argument), or without one where it is NULL; what it
  * raises goes to onerror. -1 with an exception that is no Exception
  * (KeyboardInterrupt, SystemExit). */

@@ -1,6 +1,7 @@
 /* One message to many clients: framed once, never waits. */
 #include "python/server_type.h"
 
+#include "python/connection_methods.h"
 #include "python/errors.h"
 #include "python/message_type.h"
 #include "python/served_out.h"
@@ -31,8 +32,7 @@ tws_server_clients(ServerObject *server)
     for (unsigned i = 0; i < server->loop_count; i++) {
         collection.room += tws_server_count(server->loops[i].core);
     }
-    collection.objects =
-        PyMem_Calloc(collection.room + 1, sizeof(*collection.objects));
+    collection.objects = PyMem_Calloc(collection.room + 1, sizeof(PyObject *));
     if (collection.objects == NULL) {
         return PyErr_NoMemory();
     }

@@ -318,7 +318,8 @@ static PyObject *
 agreed_get(PyObject *self, void *closure)
 {
     PyObject *value;
-    memcpy(&value, (char *)self + (size_t)(uintptr_t)closure, sizeof(value));
+    memcpy(&value, (char *)self + (size_t)(uintptr_t)closure,
+           sizeof(PyObject *));
     return Py_NewRef(value == NULL ? Py_None : value);
 }
 
@@ -332,7 +333,7 @@ option_get(PyObject *self, void *closure)
         return Py_NewRef(Py_None);
     }
     memcpy(&value, (const char *)ws->options + (size_t)(uintptr_t)closure,
-           sizeof(value));
+           sizeof(PyObject *));
     return Py_NewRef(value);
 }
 

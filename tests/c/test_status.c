@@ -47,6 +47,16 @@ TEST(os_error_fills_every_field)
     CHECK_BYTES(err.reason, strlen(err.reason), "recv");
 }
 
+TEST(errnos_have_words)
+{
+    char room[TWS_ERRNO_TEXT];
+    const char *text = tws_errno_text(ECONNREFUSED, room);
+    CHECK_BYTES(text, strlen(text), "Connection refused");
+    text = tws_errno_text(123456, room); /* unknown: made in the room */
+    CHECK(text == room);
+    CHECK(strstr(text, "123456") != NULL);
+}
+
 TEST(nomem_error_fills_every_field)
 {
     struct tws_error err = stale_error();
@@ -112,6 +122,6 @@ TEST(an_empty_reason_is_possible)
 }
 
 RUN(T(protocol_error_fills_every_field), T(refused_error_fills_every_field),
-    T(os_error_fills_every_field), T(nomem_error_fills_every_field),
+    T(os_error_fills_every_field), T(errnos_have_words), T(nomem_error_fills_every_field),
     T(a_long_reason_is_cut), T(the_longest_reason_that_fits_is_kept),
     T(other_bytes_become_question_marks), T(an_empty_reason_is_possible))
