@@ -49,11 +49,13 @@ ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thr
 	  $$(tools/find_python.sh) \
 	  tools/run_ctests.py --jobs $(TEST_JOBS) $$($(CORE) SANITIZE=$(SANITIZE) names)
 
-# Those that are long for the sake of chance or of size tell valgrind nothing new.
-VALGRIND_TESTS = $$($(CORE) SANITIZE= names | tr ' ' '\n' | grep -vE '_(stress|slow|hostile|inflating)$$')
+# Those that are long for the sake of chance or of size tell valgrind nothing
+# new; in others almost all of the time is OpenSSL's.
+VALGRIND_LEFT_OUT = _(stress|slow|hostile|inflating|nonces)$$|_tls(_(certificate|context|files|handshake|info|site))?$$
+VALGRIND_TESTS = $$($(CORE) SANITIZE= names | tr ' ' '\n' | grep -vE '$(VALGRIND_LEFT_OUT)')
 valgrind: packages-dev ## run the C tests under valgrind
 	@$(CORE) SANITIZE= tests
-	@TWS_TESTS_BRIEF=1 $$(tools/find_python.sh) tools/run_ctests.py --jobs $(JOBS) --timeout 600 --wrap \
+	@TWS_TESTS_BRIEF=1 $$(tools/find_python.sh) tools/run_ctests.py --jobs $(TEST_JOBS) --timeout 600 --wrap \
 	  'valgrind -q --fair-sched=try --suppressions=tools/valgrind.supp --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
 	  $(VALGRIND_TESTS)
 
