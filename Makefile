@@ -41,13 +41,16 @@ build: packages-build $(VENV)/built ## build the package into .venv
 CORE = $(MAKE) -s -j$(JOBS) -f tools/core.mk
 
 SANITIZE ?= address,undefined
-ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thread)
-	@$(CORE) SANITIZE=$(SANITIZE) tests
+# Which C tests: a pattern for the end of `test_name`.
+ONLY ?= .*
+C_TESTS = $$($(CORE) SANITIZE=$(SANITIZE) names | tr ' ' '\n' | grep -E '/test_($(ONLY))$$')
+ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thread, ONLY='frame|mask')
+	@$(CORE) SANITIZE=$(SANITIZE) $(if $(filter .*,$(ONLY)),tests,$(C_TESTS))
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 \
 	  TSAN_OPTIONS=allocator_may_return_null=1:suppressions=$(CURDIR)/tools/tsan.supp \
 	  $$(tools/find_python.sh) \
-	  tools/run_ctests.py --jobs $(TEST_JOBS) $$($(CORE) SANITIZE=$(SANITIZE) names)
+	  tools/run_ctests.py --jobs $(TEST_JOBS) $(C_TESTS)
 
 # Those that are long for the sake of chance or of size tell valgrind nothing
 # new; in others almost all of the time is OpenSSL's.
@@ -59,8 +62,10 @@ valgrind: packages-dev ## run the C tests under valgrind
 	  'valgrind -q --fair-sched=try --suppressions=tools/valgrind.supp --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
 	  $(VALGRIND_TESTS)
 
-tsan: packages-dev ## run the C tests with the thread sanitizer
-	@$(MAKE) -s ctest SANITIZE=thread
+# In the others nothing runs beside them.
+THREADED = accepting|client_compress|client_write|condition|deflate_pool|engine_stress|keepalive_server|poller_threads|pool|racing|resolve|server|server_threads|serving|stats|tls_session_cache|tls_stress|wakeup|watchdog|worker
+tsan: packages-dev ## run the C tests that have threads with the thread sanitizer (ONLY='.*' for all)
+	@$(MAKE) -s ctest CC=clang SANITIZE=thread ONLY='$(if $(filter command line,$(origin ONLY)),$(ONLY),$(THREADED))'
 
 pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests only (ARGS='-k name')
 	@$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal $(ARGS)

@@ -113,10 +113,12 @@ read_pieces(void *argument)
             return NULL;
         }
         done += got;
-        /* What came back short has left nothing behind. */
-        if (got < room && !tws_pending(&task->end->transport)) {
-            wait_for(task->end->transport.fd,
-                     POLLIN * (done < task->total) + POLLOUT);
+        /* What came back short has left nothing behind. After the last of it
+         * the peer may have ended, and what it was told since, as that keys
+         * have changed, is in the way of writing for good. */
+        if (got < room && done < task->total
+            && !tws_pending(&task->end->transport)) {
+            wait_for(task->end->transport.fd, POLLIN | POLLOUT);
         }
     }
     return NULL;
