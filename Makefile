@@ -41,31 +41,34 @@ build: packages-build $(VENV)/built ## build the package into .venv
 CORE = $(MAKE) -s -j$(JOBS) -f tools/core.mk
 
 SANITIZE ?= address,undefined
-ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thread)
-	@$(CORE) SANITIZE=$(SANITIZE) tests
+# Which C tests: a pattern for the end of `test_name`.
+ONLY ?= .*
+C_TESTS = $$($(CORE) SANITIZE=$(SANITIZE) names | tr ' ' '\n' | grep -E '/test_($(ONLY))$$')
+ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thread, ONLY='frame|mask')
+	@$(CORE) SANITIZE=$(SANITIZE) $(if $(filter .*,$(ONLY)),tests,$(C_TESTS))
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 \
 	  TSAN_OPTIONS=allocator_may_return_null=1:suppressions=$(CURDIR)/tools/tsan.supp \
 	  $$(tools/find_python.sh) \
-	  tools/run_ctests.py --jobs $(TEST_JOBS) $$($(CORE) SANITIZE=$(SANITIZE) names)
+	  tools/run_ctests.py --jobs $(TEST_JOBS) $(C_TESTS)
 
-# Those that are long for the sake of chance or of size tell valgrind nothing new.
-VALGRIND_TESTS = $$($(CORE) SANITIZE= names | tr ' ' '\n' | grep -vE '_(stress|slow|hostile|inflating)$$')
+# Those that are long for the sake of chance or of size tell valgrind nothing
+# new; in others almost all of the time is OpenSSL's.
+VALGRIND_LEFT_OUT = _(stress|slow|hostile|inflating|nonces)$$|_tls(_(certificate|context|files|handshake|info|site))?$$
+VALGRIND_TESTS = $$($(CORE) SANITIZE= names | tr ' ' '\n' | grep -vE '$(VALGRIND_LEFT_OUT)')
 valgrind: packages-dev ## run the C tests under valgrind
 	@$(CORE) SANITIZE= tests
-	@TWS_TESTS_BRIEF=1 $$(tools/find_python.sh) tools/run_ctests.py --jobs $(JOBS) --timeout 600 --wrap \
+	@TWS_TESTS_BRIEF=1 $$(tools/find_python.sh) tools/run_ctests.py --jobs $(TEST_JOBS) --timeout 600 --wrap \
 	  'valgrind -q --fair-sched=try --suppressions=tools/valgrind.supp --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99' \
 	  $(VALGRIND_TESTS)
 
-tsan: packages-dev ## run the C tests with the thread sanitizer
-	@$(MAKE) -s ctest SANITIZE=thread
+# In the others nothing runs beside them.
+THREADED = accepting|client_compress|client_write|condition|deflate_pool|engine_stress|keepalive_server|poller_threads|pool|racing|resolve|server|server_threads|serving|stats|tls_session_cache|tls_stress|wakeup|watchdog|worker
+tsan: packages-dev ## run the C tests that have threads with the thread sanitizer (ONLY='.*' for all)
+	@$(MAKE) -s ctest CC=clang SANITIZE=thread ONLY='$(if $(filter command line,$(origin ONLY)),$(ONLY),$(THREADED))'
 
 pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests only (ARGS='-k name')
 	@$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal $(ARGS)
-
-.PHONY: conformance
-conformance: $(VENV)/built $(VENV)/for-tests ## RFC 6455 section by section, as server and as client; prints the table (ARGS='-k utf8')
-	@$(PY) -m pytest -n $(JOBS) -q tests/conformance $(ARGS)
 
 # A second build beside the plain one: PYTHONSAFEPATH keeps the plain one in the
 # working directory out. The sanitizer must be the first library of a process.
@@ -118,7 +121,7 @@ analyze: packages-dev $(PY) ## gcc's warnings and its static analyzer
 QUICK ?=
 tidy: packages-dev $(PY) ## clang's warnings and clang-tidy (QUICK=1: without its analyzer)
 	@mkdir -p build; flags="$(EXTENSION_FLAGS)"; printf '%s\n' $(SOURCES) | \
-	  xargs -P $(JOBS) -I '{}' clang-tidy-14 --quiet \
+	  xargs -P $(JOBS) -I '{}' clang-tidy --quiet \
 	  $(if $(QUICK),--checks=-clang-analyzer-*) '{}' -- $$flags \
 	  2> build/tidy.log || { cat build/tidy.log; exit 1; }
 

@@ -49,9 +49,9 @@ $(BUILD)/%.o: %.c tools/core.mk tools/warnings.txt
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
 
-# What a test does itself is little beside what it has the core do: it is not
-# worth three times as long a compilation.
-$(BUILD)/tests/%.o: FLAGS += -O0
+# Sanitizers make the compilation of a test three times as long, if it is to
+# be optimised; it is worth it only where valgrind will run it.
+$(BUILD)/tests/%.o: FLAGS += $(if $(SANITIZE),-O0)
 
 # A header includes what it needs: it compiles alone.
 $(BUILD)/%.alone: %.h tools/core.mk tools/warnings.txt

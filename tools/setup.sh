@@ -87,6 +87,7 @@ look_for_dev() {
     fi
     { have gcc && links gcc; } || missing gcc 'gcc libasan libubsan' gcc
     have clang-format || missing clang-format clang-tools-extra clang-format
+    have clang-tidy || missing clang-tidy clang-tools-extra llvm
     have valgrind || missing valgrind valgrind ''
     have pkg-config || missing pkg-config pkgconf-pkg-config pkgconf
 }

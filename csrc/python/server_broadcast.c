@@ -1,6 +1,7 @@
 /* One message to many clients: framed once, never waits. */
 #include "python/server_type.h"
 
+#include "python/connection_methods.h"
 #include "python/errors.h"
 #include "python/message_type.h"
 #include "python/connection_methods.h"

@@ -440,7 +440,8 @@ TEST(all_settings_are_good)
 {
     for (uint8_t bits = 8; bits <= 15; bits++) {
         for (unsigned mem = 1; mem <= 9; mem += harness_step(4)) {
-            for (int8_t level = -1; level <= 9; level++) {
+            for (int8_t level = -1; level <= 9;
+                 level = (int8_t)(level + (int8_t)harness_step(3))) {
                 struct tws_deflate_settings with = {.window_bits = bits,
                                                     .mem_level = (uint8_t)mem,
                                                     .level = level};
@@ -571,7 +572,8 @@ repeat_far_back(const struct tws_deflate_settings *with, unsigned bits)
     struct tws_deflater *deflater = tws_deflater_new(with);
     struct tws_inflater *inflater = tws_inflater_new(bits);
     enum tws_status status = TWS_OK;
-    for (size_t back = 200; back <= 700 && status == TWS_OK; back += 7) {
+    for (size_t back = 200; back <= 700 && status == TWS_OK;
+         back += (size_t)7 * harness_step(9)) {
         struct tws_buffer packed = TWS_BUFFER_EMPTY;
         struct tws_buffer out = TWS_BUFFER_EMPTY;
         struct tws_error err;

@@ -141,7 +141,7 @@ TEST(every_first_byte)
     };
     static const uint8_t allowed[] = {0, TWS_RSV1, TWS_RSV2 | TWS_RSV3,
                                       TWS_RSV};
-    for (unsigned first = 0; first < 256; first++) {
+    for (unsigned first = 0; first < 256; first += harness_step(5)) {
         for (size_t i = 0; i < 2 * TWS_ARRAY_SIZE(seconds); i++) {
             for (size_t j = 0; j < TWS_ARRAY_SIZE(rest); j++) {
                 uint8_t h[TWS_FRAME_HEADER_MAX] = {

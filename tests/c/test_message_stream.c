@@ -45,7 +45,8 @@ TEST(a_small_stream_streamed_in_parts)
         bool good = true;
         script_init(&s, roles[i]);
         script_add_small_stream(&s);
-        for (uint64_t seed = 0; good && seed < 4000; seed++) {
+        for (uint64_t seed = 0; good && seed < 4000;
+             seed += harness_step(20)) {
             good = script_play(&s, &(struct script_cut){
                                        .mode = CUT_RANDOM,
                                        .seed = seed,
@@ -54,7 +55,7 @@ TEST(a_small_stream_streamed_in_parts)
                                        .mixed = seed % 3 != 1,
                                    });
         }
-        for (size_t n = 1; good && n < 300; n++) {
+        for (size_t n = 1; good && n < 300; n += harness_step(10)) {
             good =
                 script_play(&s, &(struct script_cut){.n = n % 10 + 1,
                                                      .seed = n,
@@ -73,7 +74,7 @@ TEST(a_large_stream_cut_at_random)
         bool good = true;
         script_init(&s, roles[i]);
         script_add_large_stream(&s);
-        for (uint64_t seed = 0; good && seed < 250; seed++) {
+        for (uint64_t seed = 0; good && seed < 250; seed += harness_step(10)) {
             good = script_play(&s, &(struct script_cut){
                                        .mode = CUT_RANDOM,
                                        .seed = seed,
@@ -140,7 +141,8 @@ TEST(broken_rules_show_at_the_same_byte)
             script_init(&s, roles[i]);
             cases[j](&s);
             bool good = play_chunked_everywhere(&s);
-            for (uint64_t seed = 0; good && seed < 300; seed++) {
+            for (uint64_t seed = 0; good && seed < 300;
+                 seed += harness_step(20)) {
                 good = script_play(&s, &(struct script_cut){
                                            .mode = CUT_RANDOM,
                                            .seed = seed,

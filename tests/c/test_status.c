@@ -122,6 +122,7 @@ TEST(an_empty_reason_is_possible)
 }
 
 RUN(T(protocol_error_fills_every_field), T(refused_error_fills_every_field),
-    T(os_error_fills_every_field), T(errnos_have_words), T(nomem_error_fills_every_field),
-    T(a_long_reason_is_cut), T(the_longest_reason_that_fits_is_kept),
+    T(os_error_fills_every_field), T(errnos_have_words),
+    T(nomem_error_fills_every_field), T(a_long_reason_is_cut),
+    T(the_longest_reason_that_fits_is_kept),
     T(other_bytes_become_question_marks), T(an_empty_reason_is_possible))

@@ -182,14 +182,15 @@ TEST(many_names)
 {
     struct certificate made = make_certificate(&(struct recipe){0}, NULL);
     GENERAL_NAMES *names = GENERAL_NAMES_new();
-    for (int i = 0; i < 20000; i++) {
+    int count = 20000 / (int)harness_step(100);
+    for (int i = 0; i < count; i++) {
         add_any_name(names, GEN_DNS, "a", 1);
     }
     MUST(X509_add1_ext_i2d(made.x509, NID_subject_alt_name, names, 0, 0) == 1);
     sign(&made);
     CHECK_INT(parse(&made), TWS_OK);
-    CHECK_INT(parsed.name_count, 20000);
-    check_name(19999, TWS_NAME_DNS, "a");
+    CHECK_INT(parsed.name_count, count);
+    check_name((size_t)count - 1, TWS_NAME_DNS, "a");
     tws_certificate_release(&parsed);
     GENERAL_NAMES_free(names);
     free_certificate(&made);

@@ -113,10 +113,10 @@ read_pieces(void *argument)
             return NULL;
         }
         done += got;
-        /* What came back short has left nothing behind. When all has come,
-         * there may never be room again: key updates fill the socket, and
-         * nobody reads them. */
-        if (done < task->total && got < room
+        /* What came back short has left nothing behind. After the last of it
+         * the peer may have ended, and what it was told since, as that keys
+         * have changed, is in the way of writing for good. */
+        if (got < room && done < task->total
             && !tws_pending(&task->end->transport)) {
             wait_for(task->end->transport.fd, POLLIN | POLLOUT);
         }

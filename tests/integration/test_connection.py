@@ -470,6 +470,7 @@ def test_no_message_follows_our_close_frame() -> None:
         try:
             while True:
                 conn.send(b'x' * 3000)
+                time.sleep(0.0001)  # else close() may wait for its turn long
         except (twspy.SocketClosed, OSError) as error:
             stopped.append(error)
 

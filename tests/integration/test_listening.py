@@ -280,7 +280,7 @@ def test_socket_activation(tmp_path: Path) -> None:
                 ) as process,
             ):
                 sock.settimeout(SOON)
-                with twspy.websocket(sock) as ws:
+                with twspy.websocket(sock, open_timeout=SOON) as ws:
                     ws.handshake()
                     ws.send(Frame(OPCODE_TEXT, 'hello'))
                     assert ws.recv().payload == b'hello'

@@ -307,7 +307,7 @@ def test_handshakes_do_not_hold_up_clients(
 def test_a_large_message_to_a_client_that_reads_slowly(
     tls: Options, certificates: Certificates
 ) -> None:
-    with EchoServer(max_size=None, **tls()) as server:
+    with EchoServer(max_size=None, ping_interval=None, **tls()) as server:
         with wrap(server, certificates.client_context()) as sock:
             peer = handshake(sock)
             (client,) = server.wait_for('open')

@@ -574,7 +574,7 @@ def test_forks_while_there_is_traffic(tmp_path: Path) -> None:
         plain.shutdown(socket.SHUT_WR)
 
     def talk(peer):
-        for number in range(300):
+        for number in range(100):
             peer.sendall(b'%06d' % number * 1000)
             assert read_exactly(peer, 6000) == b'%06d' % number * 1000
         peer.notify()

@@ -202,7 +202,7 @@ def test_recv_goes_on_sending(narrow: Ends) -> None:
         return got
 
     reader = in_thread(read_then_answer)
-    sock.settimeout(10)
+    sock.settimeout(30)
     assert sock.recv().payload == b'thanks'
     assert reader() == payload
 
