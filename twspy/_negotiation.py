@@ -375,8 +375,8 @@ def _format(
             value = str(value)
         if value is not None and not isinstance(value, str):
             raise TypeError(
-                f'{source} of {extension.name} returned {name}='
-                f'{value!r}, expected a str, an int or None'
+                f'{source} of {extension.name} returned the parameter '
+                f'{name!r} with {value!r}, expected a str, an int or None'
             )
         for text in (name, value):
             if text is not None and not _TOKEN.match(text):
