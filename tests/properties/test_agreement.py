@@ -133,8 +133,8 @@ def test_nothing_is_left_out_without_a_reason(
         if name in taken or len(dict(pairs)) < len(pairs):
             continue
         for template in templates:
-            fits = (
-                template.name == name and template.declines not in dict(pairs)
+            fits = template.name == name and template.declines not in dict(
+                pairs
             )
             if not fits:
                 continue
@@ -193,9 +193,7 @@ def test_any_answer(
     """A client agrees, or says why not in a HandshakeError of a line."""
     _, offered = _negotiation.make_offer(clients)
     try:
-        taken = _negotiation.judge_answer(
-            offered, answer, twspy.Response(101)
-        )
+        taken = _negotiation.judge_answer(offered, answer, twspy.Response(101))
     except twspy.HandshakeError as error:
         assert str(error).isprintable()
         return

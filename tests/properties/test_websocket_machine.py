@@ -62,8 +62,12 @@ class Machine(RuleBasedStateMachine):
 
     end: Callable[..., Ends]
 
-    @initialize()
-    def connect(self) -> None:
+    @initialize(
+        hooks=st.lists(
+            st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=3
+        )
+    )
+    def connect(self, hooks: list[tuple[bool, bool, bool]]) -> None:
         self.sock: twspy.websocket
         self.peer: RawPeer
         self.sock, self.peer = type(self).end(max_size=MAX_SIZE)
@@ -76,7 +80,14 @@ class Machine(RuleBasedStateMachine):
         self.is_reset = False
         self.has_shut = False
         # Each of them turns the payloads of data frames round.
-        self.send_hooks = self.recv_hooks = 0
+        self.send_hooks = sum(send for send, _, _ in hooks)
+        self.recv_hooks = sum(recv for _, recv, _ in hooks)
+        for send, recv, prepend in hooks:
+            self.sock.add_hook(
+                send=turned if send else None,
+                recv=turned if recv else None,
+                prepend=prepend,
+            )
 
     # --- the peer ---
 
@@ -216,18 +227,12 @@ class Machine(RuleBasedStateMachine):
                 self.sock.send(Frame(opcode, payload, final=fin))
         assert caught.value.code == 1006
 
-    @precondition(lambda self: not self.is_reset)
+    @precondition(lambda self: not self.is_reset and not self.has_shut)
     @rule()
     def end_our_direction(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
         self.has_shut = True
         self.peer.expect_end()
-
-    @rule(prepend=st.booleans())
-    def add_hooks(self, prepend: bool) -> None:
-        self.sock.add_hook(send=turned, recv=turned, prepend=prepend)
-        self.send_hooks += 1
-        self.recv_hooks += 1
 
     @invariant()
     def pending_are_some_of_those(self) -> None:
