@@ -65,19 +65,41 @@ def _read_list(given: object, option: str) -> list[Template]:
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
         more = " or 'deflate'" if option == 'compression' else ''
         raise TypeError(
-            f'{option} is {type(given).__name__}, expected an iterable of '
-            f'Extension{more}'
+            f'{option} is {_describe(given)}, expected an iterable of '
+            f'Extension{more}{_advice(given, option)}'
         )
     templates: list[Template] = []
     for template in given:
         if not _is_template(template):
             raise TypeError(
-                f'{option} has {template!r}, expected instances or subclasses '
-                'of Extension'
+                f'{option} has {_describe(template)}, expected instances or '
+                f'subclasses of Extension{_advice(template, option)}'
             )
         claims_of(_make(template))
         templates.append(template)
     return templates
+
+
+def _describe(given: object) -> str:
+    if isinstance(given, type):
+        return f'the class {given.__name__}'
+    kind = type(given).__name__
+    if _is_template(given):
+        return f'one {kind}'
+    return f'{given!r}'[:_SHOWN] if isinstance(given, (str, bytes)) else kind
+
+
+def _advice(given: object, option: str) -> str:
+    """What was meant, where that is known."""
+    if isinstance(given, type) and _is_template(given):
+        return f': write {option}=[{given.__name__}]'
+    if _is_template(given):
+        return f': write {option}=[{type(given).__name__}(...)]'
+    if given == 'deflate':
+        return ": write compression='deflate'"
+    if isinstance(given, str) and option == 'extensions':
+        return "; compression is asked for with compression='deflate'"
+    return ''
 
 
 def _is_template(given: object) -> bool:
@@ -353,8 +375,8 @@ def _format(
             value = str(value)
         if value is not None and not isinstance(value, str):
             raise TypeError(
-                f'{source} of {extension.name} returned {name}='
-                f'{value!r}, expected a str, an int or None'
+                f'{source} of {extension.name} returned the parameter '
+                f'{name!r} with {value!r}, expected a str, an int or None'
             )
         for text in (name, value):
             if text is not None and not _TOKEN.match(text):

@@ -46,7 +46,10 @@ class Extension:
     `onsend` and `onrecv` may run at the same time. Frames leave in the order
     in which `onsend` saw them; others wait meanwhile, `broadcast()` too, and
     on that thread `send()` of the connection raises ConcurrencyError, as does
-    `close()`, but not of a server's client. `onrecv` may run on any thread,
+    `close()`, but not of a server's client. So `onsend` should not wait, nor
+    send to other connections: two that send to each other's wait until one
+    gets a TimeoutError, after the server's `send_timeout` or the timeout of
+    the call (of a client's, the socket's). `onrecv` may run on any thread,
     also on the one that keeps connections of `connect()` alive, so it should
     not wait for anything.
     """
@@ -96,7 +99,9 @@ class Extension:
     def onsend(self, frame: Frame) -> Frame:
         """Called with a frame that is to be sent; returns what is sent.
 
-        What it raises comes out of `send()`, and nothing is sent.
+        What it raises comes out of `send()`, with a note that says so
+        (`__notes__`), and nothing is sent. So does ValueError where it has set
+        a reserved bit, or a reserved opcode, that it has not claimed.
         """
         return frame
 
@@ -110,7 +115,9 @@ class Extension:
 
         ProtocolError fails the connection with its code. Anything else that
         is raised fails it with 1011 and goes to `onerror`, or comes out of
-        `recv()`.
+        `recv()`, with a note that says so (`__notes__`). A TimeoutError of its
+        own can be told from that of `recv()` by this, and by the connection:
+        it has ended, and the next `recv()` raises SocketClosed.
 
         The size of a message is checked again afterwards. What enlarges its
         frames has to stop in time itself.

@@ -452,6 +452,20 @@ tws_acceptor_answer(struct tws_acceptor *acceptor, struct tws_span answer,
     return tws_opening_answer(&acceptor->asked->opening, answer, err);
 }
 
+enum tws_status
+tws_acceptor_answer_now(struct tws_acceptor *acceptor, uint64_t now,
+                        struct tws_span answer, struct tws_error *err)
+{
+    struct tws_accepted none; /* as it is not accepted */
+    struct tws_address peer;
+    struct tws_error ignored;
+    enum tws_status status = tws_acceptor_answer(acceptor, answer, err);
+    if (status == TWS_OK) {
+        (void)follow_decision(acceptor, now, &none, &peer, &ignored);
+    }
+    return status;
+}
+
 /* --- waiting --- */
 
 /* Fills in what to poll for. Returns how long until the first deadline. */

@@ -89,6 +89,11 @@ tws_acceptor_accept(struct tws_acceptor *acceptor,
 enum tws_status tws_acceptor_answer(struct tws_acceptor *acceptor,
                                     struct tws_span answer,
                                     struct tws_error *err);
+/* The same for who may never call advance again: what the kernel takes of the
+ * answer goes out at once. */
+enum tws_status tws_acceptor_answer_now(struct tws_acceptor *acceptor,
+                                        uint64_t now, struct tws_span answer,
+                                        struct tws_error *err);
 
 /* Waits until something is ready, a half-open connection's time is over, or
  * `timeout_ns` is (UINT64_MAX: no limit). TWS_OK: call advance; TWS_AGAIN:

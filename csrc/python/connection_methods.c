@@ -446,7 +446,9 @@ PyDoc_STRVAR(
     "puts\n"
     "these first. TypeError for what can't be called. What a send hook "
     "raises\n"
-    "comes out of send(), what a recv hook raises out of recv().");
+    "comes out of send(), what a recv hook raises out of recv() or\n"
+    "receive_forever(), which may be called again; of a server's client it\n"
+    "goes to onerror.");
 
 static PyObject *
 connection_add_hook(PyObject *self, PyObject *args, PyObject *kwargs)

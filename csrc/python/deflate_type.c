@@ -89,11 +89,32 @@ deflate_dealloc(PyObject *op)
 
 /* Copying ---------------------------------------------------------------- */
 
+/* A copy of a dict: a flat one, or where there is a memo as copy.deepcopy()
+ * makes it. */
+static PyObject *
+copy_dict(PyObject *dict, PyObject *memo)
+{
+    if (memo == NULL) {
+        return PyDict_Copy(dict);
+    }
+    PyObject *module = PyImport_ImportModule("copy");
+    PyObject *result = module == NULL ? NULL
+                                      : PyObject_CallMethod(module, "deepcopy",
+                                                            "OO", dict, memo);
+    Py_XDECREF(module);
+    if (result != NULL && !PyDict_Check(result)) {
+        PyErr_SetString(PyExc_TypeError, "copy of a dict is no dict");
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
 /* The values of a subclass's __slots__. */
 static int
-copy_slots(PyObject *self, PyObject *copy)
+copy_slots(PyObject *self, PyObject *copy, PyObject *memo)
 {
     int result = -1;
+    PyObject *slots = NULL;
     PyObject *name;
     PyObject *value;
     Py_ssize_t at = 0;
@@ -105,7 +126,10 @@ copy_slots(PyObject *self, PyObject *copy)
     /* (attributes, slots) where there are slots. */
     if (PyTuple_Check(state) && PyTuple_GET_SIZE(state) == 2
         && PyDict_Check(PyTuple_GET_ITEM(state, 1))) {
-        PyObject *slots = PyTuple_GET_ITEM(state, 1);
+        slots = copy_dict(PyTuple_GET_ITEM(state, 1), memo);
+        if (slots == NULL) {
+            goto done;
+        }
         while (PyDict_Next(slots, &at, &name, &value) != 0) {
             if (PyObject_SetAttr(copy, name, value) < 0) {
                 goto done;
@@ -114,33 +138,27 @@ copy_slots(PyObject *self, PyObject *copy)
     }
     result = 0;
 done:
+    Py_XDECREF(slots);
     Py_DECREF(state);
     return result;
 }
 
 static int
-copy_attributes(PyObject *self, PyObject *copy)
+copy_attributes(PyObject *self, PyObject *copy, PyObject *memo)
 {
     if (cast(self)->dict != NULL) {
-        cast(copy)->dict = PyDict_Copy(cast(self)->dict);
+        cast(copy)->dict = copy_dict(cast(self)->dict, memo);
         if (cast(copy)->dict == NULL) {
             return -1;
         }
     }
-    return copy_slots(self, copy);
+    return copy_slots(self, copy, memo);
 }
 
-PyDoc_STRVAR(copy_doc,
-             "__copy__($self, /)\n"
-             "--\n"
-             "\n"
-             "A template with the same settings, which shares the pool.");
-
-static PyObject *
-deflate_copy(PyObject *op, PyObject *Py_UNUSED(ignored))
+static DeflateObject *
+copy_settings(const DeflateObject *self)
 {
-    const DeflateObject *self = cast(op);
-    DeflateObject *copy = allocate(Py_TYPE(op));
+    DeflateObject *copy = allocate(Py_TYPE(self));
     if (copy == NULL) {
         return NULL;
     }
@@ -152,10 +170,58 @@ deflate_copy(PyObject *op, PyObject *Py_UNUSED(ignored))
     copy->shared = self->shared;
     copy->asked = self->asked;
     copy->asked_of_frames = self->asked_of_frames;
-    if (copy_attributes(op, (PyObject *)copy) < 0) {
+    return copy;
+}
+
+PyDoc_STRVAR(copy_doc,
+             "__copy__($self, /)\n"
+             "--\n"
+             "\n"
+             "A template with the same settings, which shares the pool.");
+
+static PyObject *
+deflate_copy(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    DeflateObject *copy = copy_settings(cast(op));
+    if (copy != NULL && copy_attributes(op, (PyObject *)copy, NULL) < 0) {
         Py_CLEAR(copy);
     }
     return (PyObject *)copy;
+}
+
+PyDoc_STRVAR(deepcopy_doc,
+             "__deepcopy__($self, memo, /)\n"
+             "--\n"
+             "\n"
+             "As __copy__(); attributes of a subclass are copied deeply.");
+
+static PyObject *
+deflate_deepcopy(PyObject *op, PyObject *memo)
+{
+    DeflateObject *copy = copy_settings(cast(op));
+    PyObject *key = PyLong_FromVoidPtr(op);
+    /* An attribute may refer to this one. */
+    if (copy == NULL || key == NULL
+        || PyObject_SetItem(memo, key, (PyObject *)copy) < 0
+        || copy_attributes(op, (PyObject *)copy, memo) < 0) {
+        Py_CLEAR(copy);
+    }
+    Py_XDECREF(key);
+    return (PyObject *)copy;
+}
+
+PyDoc_STRVAR(reduce_doc, "__reduce__($self, /)\n"
+                         "--\n"
+                         "\n"
+                         "Raises TypeError: it can't be pickled.");
+
+static PyObject *
+deflate_reduce(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return PyErr_Format(PyExc_TypeError,
+                        "cannot pickle '%.200s' object: pickle the arguments "
+                        "it is made with, and make it of them",
+                        Py_TYPE(op)->tp_name);
 }
 
 /* Agreeing --------------------------------------------------------------- */
@@ -240,6 +306,8 @@ static PyMethodDef deflate_methods[] = {
     {"onsend", tws_deflate_onsend, METH_O, tws_deflate_onsend_doc},
     {"onrecv", tws_deflate_onrecv, METH_O, tws_deflate_onrecv_doc},
     {"__copy__", deflate_copy, METH_NOARGS, copy_doc},
+    {"__deepcopy__", deflate_deepcopy, METH_O, deepcopy_doc},
+    {"__reduce__", deflate_reduce, METH_NOARGS, reduce_doc},
     {NULL, NULL, 0, NULL},
 };
 

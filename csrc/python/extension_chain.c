@@ -2,6 +2,7 @@
 
 #include "python/deflate_type.h"
 #include "python/errors.h"
+#include "python/extension_link.h"
 #include "python/frame_type.h"
 #include "python/frame_wire.h"
 #include "python/value.h"
@@ -10,14 +11,6 @@
 
 #include <stdatomic.h>
 
-struct link {
-    PyObject *extension; /* strong */
-    PyObject *name;      /* strong; str */
-    struct tws_frame_claims claims;
-    bool whole;    /* works on messages, not on frames */
-    bool deflates; /* of a type in C, or a subclass of one */
-};
-
 struct tws_chain {
     struct tws_state *state; /* borrowed */
     struct tws_message_limits limits;
@@ -25,39 +18,10 @@ struct tws_chain {
     atomic_bool receiving;
     Py_ssize_t whole; /* so many links at the beginning do */
     Py_ssize_t count;
-    struct link links[];
+    struct tws_link links[];
 };
 
 /* Life -------------------------------------------------------------------- */
-
-static int
-fill_link(struct tws_state *state, struct link *link, PyObject *extension,
-          const struct tws_message_limits *limits)
-{
-    int rsv;
-    int opcodes;
-    int whole;
-    PyObject *claims = PyObject_CallOneArg(state->claims_of, extension);
-    if (claims == NULL) {
-        return -1;
-    }
-    int parsed =
-        PyArg_ParseTuple(claims, "Uiip", &link->name, &rsv, &opcodes, &whole);
-    if (parsed) {
-        Py_INCREF(link->name);
-        link->extension = Py_NewRef(extension);
-        link->claims.rsv = (uint8_t)rsv;
-        link->claims.opcodes = (uint16_t)opcodes;
-        link->whole = whole != 0;
-        link->deflates = PyObject_TypeCheck(extension, state->deflate_type);
-        tws_deflate_set_max_size(state, extension, limits->size);
-    }
-    else {
-        link->name = NULL;
-    }
-    Py_DECREF(claims);
-    return parsed ? 0 : -1;
-}
 
 struct tws_chain *
 tws_chain_new(struct tws_state *state, PyObject *agreed,
@@ -74,8 +38,10 @@ tws_chain_new(struct tws_state *state, PyObject *agreed,
     chain->limits = *limits;
     atomic_init(&chain->receiving, false);
     for (Py_ssize_t i = 0; i < count; i++) {
-        struct link *link = &chain->links[i];
-        if (fill_link(state, link, PyTuple_GET_ITEM(agreed, i), limits) < 0) {
+        struct tws_link *link = &chain->links[i];
+        if (tws_link_init(state, link, PyTuple_GET_ITEM(agreed, i),
+                          limits->size)
+            < 0) {
             tws_chain_free(chain);
             return NULL;
         }
@@ -92,8 +58,7 @@ tws_chain_free(struct tws_chain *chain)
         return;
     }
     for (Py_ssize_t i = 0; i < chain->count; i++) {
-        Py_DECREF(chain->links[i].extension);
-        Py_DECREF(chain->links[i].name);
+        tws_link_fini(&chain->links[i]);
     }
     tws_frame_joiner_release(&chain->joiner);
     PyMem_Free(chain);
@@ -135,60 +100,10 @@ cast(PyObject *frame)
     return (const FrameObject *)frame;
 }
 
-static bool
-claims_opcode(const struct link *link, uint8_t opcode)
-{
-    return (link->claims.opcodes & (1U << opcode)) != 0;
-}
-
-/* Control frames are nobody's but who has claimed their opcode (RFC 6455
- * §5.5.1: a Close must be read whatever was agreed on); frames of reserved
- * opcodes are no part of messages. */
-static bool
-sees(const struct link *link, uint8_t opcode)
-{
-    return claims_opcode(link, opcode)
-           || (!tws_opcode_is_control(opcode)
-               && (tws_opcode_is_known(opcode) || !link->whole));
-}
-
-/* Calls a method; steals `frame`. NULL with an exception. */
-static PyObject *
-call(struct tws_state *state, const struct link *link, PyObject *name,
-     PyObject *frame)
-{
-    PyObject *args[2] = {link->extension, frame};
-    bool control = tws_opcode_is_control(cast(frame)->opcode);
-    PyObject *result = PyObject_VectorcallMethod(
-        name, args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(frame);
-    if (result == NULL) {
-        return NULL;
-    }
-    if (!PyObject_TypeCheck(result, state->frame_type)) {
-        PyErr_Format(PyExc_TypeError,
-                     "%U() of the extension %U returned %.200s, expected a "
-                     "Frame",
-                     name, link->name, Py_TYPE(result)->tp_name);
-        Py_CLEAR(result);
-    }
-    else if (tws_value_check_set(result, cast(result)->opcode) < 0) {
-        Py_CLEAR(result);
-    }
-    else if (tws_opcode_is_control(cast(result)->opcode) != control) {
-        PyErr_Format(PyExc_ValueError,
-                     "%U() of the extension %U returned %R for a %s frame, "
-                     "expected the same kind",
-                     name, link->name, result, control ? "control" : "data");
-        Py_CLEAR(result);
-    }
-    return result;
-}
-
 /* Sending ----------------------------------------------------------------- */
 
 static int
-raise_pieces(const struct link *link)
+raise_pieces(const struct tws_link *link)
 {
     PyErr_Format(PyExc_ValueError,
                  "the extension %U works on whole messages, a message can't "
@@ -215,9 +130,9 @@ send_through(struct tws_chain *chain, PyObject *frame, Py_ssize_t first,
              Py_ssize_t end)
 {
     for (Py_ssize_t i = first; frame != NULL && i < end; i++) {
-        const struct link *link = &chain->links[i];
+        const struct tws_link *link = &chain->links[i];
         uint8_t opcode = cast(frame)->opcode;
-        if (!sees(link, opcode)) {
+        if (!tws_link_sees(link, opcode)) {
             continue;
         }
         if (link->whole && !link->deflates
@@ -226,7 +141,7 @@ send_through(struct tws_chain *chain, PyObject *frame, Py_ssize_t first,
             (void)raise_pieces(link);
             return NULL;
         }
-        frame = call(chain->state, link, chain->state->str_onsend, frame);
+        frame = tws_link_send(chain->state, link, frame);
     }
     return frame;
 }
@@ -312,7 +227,7 @@ tws_chain_forget_sent(struct tws_chain *chain)
 
 /* The pending exception is what an extension has raised. */
 static void
-judge_exception(struct tws_chain *chain, const struct link *link,
+judge_exception(struct tws_chain *chain, const struct tws_link *link,
                 struct tws_chain_failure *failure)
 {
     PyObject *error = PyErr_GetRaisedException();
@@ -353,8 +268,8 @@ raise(struct tws_chain *chain, struct tws_chain_failure *failure)
 
 /* Bits that it should have taken away (RFC 6455 §5.2). */
 static int
-check_bits(struct tws_chain *chain, const struct link *link, PyObject *frame,
-           struct tws_chain_failure *failure)
+check_bits(struct tws_chain *chain, const struct tws_link *link,
+           PyObject *frame, struct tws_chain_failure *failure)
 {
     unsigned left = cast(frame)->rsv;
     if (link != NULL) {
@@ -378,11 +293,11 @@ recv_through(struct tws_chain *chain, PyObject *frame, Py_ssize_t first,
              Py_ssize_t end, struct tws_chain_failure *failure)
 {
     for (Py_ssize_t i = end - 1; i >= first; i--) {
-        const struct link *link = &chain->links[i];
-        if (!sees(link, cast(frame)->opcode)) {
+        const struct tws_link *link = &chain->links[i];
+        if (!tws_link_sees(link, cast(frame)->opcode)) {
             continue;
         }
-        frame = call(chain->state, link, chain->state->str_onrecv, frame);
+        frame = tws_link_recv(chain->state, link, frame);
         if (frame == NULL) {
             judge_exception(chain, link, failure);
             return NULL;

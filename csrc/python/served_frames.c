@@ -8,6 +8,9 @@
 
 enum { LARGE_SEND = 64 * 1024 }; /* bytes worth to give up the GIL for */
 
+/* What a method is given, also where send_timeout is 0; nanoseconds. */
+#define LOCK_MIN ((uint64_t)1000 * 1000 * 1000)
+
 /* Life -------------------------------------------------------------------- */
 
 struct tws_served_frames *
@@ -53,11 +56,34 @@ tws_served_assembler(const ConnectionObject *conn)
 
 /* Sending ----------------------------------------------------------------- */
 
+/* Two extensions whose onsend() sends to the other's connection would wait
+ * for each other for ever. */
+static int
+await_lock(ConnectionObject *conn, const struct tws_deadline *deadline)
+{
+    uint64_t limit = ((ServerObject *)conn->server)->limits.send_timeout;
+    struct tws_deadline patience =
+        tws_deadline_after(limit > LOCK_MIN ? limit : LOCK_MIN);
+    (void)tws_server_before_wait_loops((ServerObject *)conn->server,
+                                       conn->client->server);
+    if (deadline == NULL || deadline->immediate) {
+        deadline = &patience; /* it is for the time of a method */
+    }
+    int result = tws_lock_wait_quietly(conn->frames->lock, deadline);
+    if (result == 0) {
+        PyErr_SetString(PyExc_TimeoutError,
+                        "send timed out: another thread is in onsend() of an "
+                        "extension of the same client, and does not come out; "
+                        "an onsend() should not wait, nor send to other "
+                        "connections");
+    }
+    return result > 0 ? 0 : -1;
+}
+
 int
 tws_served_frames_lock(ConnectionObject *conn,
                        const struct tws_deadline *deadline)
 {
-    static const struct tws_deadline never = {.at = UINT64_MAX};
     struct tws_served_frames *frames = conn->frames;
     unsigned long self = PyThread_get_thread_ident();
     if (atomic_load(&frames->sender) == self) {
@@ -66,15 +92,9 @@ tws_served_frames_lock(ConnectionObject *conn,
                         "connection: it can only return another frame");
         return -1;
     }
-    if (PyThread_acquire_lock(frames->lock, NOWAIT_LOCK) != 1) {
-        (void)tws_server_before_wait_loops((ServerObject *)conn->server,
-                                           conn->client->server);
-        if (deadline == NULL || deadline->immediate) {
-            deadline = &never; /* it is for the time of a method */
-        }
-        if (tws_lock_wait(frames->lock, deadline, "send") < 0) {
-            return -1;
-        }
+    if (PyThread_acquire_lock(frames->lock, NOWAIT_LOCK) != 1
+        && await_lock(conn, deadline) < 0) {
+        return -1;
     }
     atomic_store(&frames->sender, self);
     return 0;

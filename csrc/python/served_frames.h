@@ -23,7 +23,8 @@ void tws_served_frames_free(struct tws_served_frames *frames); /* or NULL */
 /* What messages are joined in, or come in chunks from. */
 struct tws_assembler *tws_served_assembler(const ConnectionObject *conn);
 
-/* For `lock`; waits without the GIL. NULL: as long as it takes. -1 with
+/* For `lock`; waits without the GIL. NULL, or an immediate one: as long as the
+ * server's send_timeout allows, but for a second at least. -1 with
  * ConcurrencyError where an extension sends what it is asked about sending;
  * TimeoutError. */
 int tws_served_frames_lock(ConnectionObject *conn,

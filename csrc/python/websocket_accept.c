@@ -241,6 +241,18 @@ accept_request(WebsocketObject *ws,
     return 1;
 }
 
+/* With what ends accept(), as KeyboardInterrupt, pending: the program may not
+ * call it again, so that client is answered now. */
+static void
+answer_at_last(WebsocketObject *ws, struct tws_span answer)
+{
+    struct tws_error ignored;
+    if (answer.length > 0) {
+        (void)tws_acceptor_answer_now(ws->acceptor, tws_clock_now(), answer,
+                                      &ignored);
+    }
+}
+
 /* Decides on what the acceptor asks about; only where there is an `auth`, or
  * extensions. -1 with an exception that the peer is not to blame for. */
 static int
@@ -272,12 +284,15 @@ decide(WebsocketObject *ws, const struct tws_address *peer)
     if (known > 0) {
         known = accept_request(ws, &request, username, judged, &status, &err);
     }
-    else if (known == 0) {
-        struct tws_span text = {
-            .data = (const char *)tws_buffer_data(&answer),
-            .length = tws_buffer_length(&answer),
-        };
+    struct tws_span text = {
+        .data = (const char *)tws_buffer_data(&answer),
+        .length = tws_buffer_length(&answer),
+    };
+    if (known == 0) {
         status = tws_acceptor_answer(ws->acceptor, text, &err);
+    }
+    else if (known < 0) {
+        answer_at_last(ws, text);
     }
     tws_buffer_release(&answer);
     Py_XDECREF(username);

@@ -29,32 +29,33 @@ tws_websocket_check_auth(WebsocketObject *ws, enum tws_role role,
     return 0;
 }
 
-/* Logs what the program has raised; the answer is 500 then. -1 where it is no
- * Exception, or can't be logged. */
+/* Writes the answer to what the program has raised, 500, and logs that. -1
+ * with an exception where it is no Exception, or can't be logged; the answer
+ * is there nevertheless, unless there was no memory for it. */
 static int
 answer_failure(WebsocketObject *ws, PyObject *source, const char *reason,
                struct tws_buffer *answer, struct tws_error *refusal)
 {
     struct tws_error err;
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-        return -1;
-    }
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *result = PyObject_CallFunctionObjArgs(ws->state->log_unhandled,
-                                                    source, error, NULL);
-    Py_DECREF(error);
-    if (result == NULL) {
-        return -1;
-    }
-    Py_DECREF(result);
     (void)tws_error_refused(refusal, 500, "%s", reason);
     if (tws_handshake_write_refusal(answer, refusal->http_status,
                                     refusal->reason, false, &err)
         != TWS_OK) {
+        tws_buffer_release(answer);
+        Py_DECREF(error);
         (void)tws_raise(ws->state, &err);
         return -1;
     }
-    return 0;
+    if (!PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+        PyErr_SetRaisedException(error);
+        return -1;
+    }
+    PyObject *result = PyObject_CallFunctionObjArgs(ws->state->log_unhandled,
+                                                    source, error, NULL);
+    Py_DECREF(error);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
 }
 
 int
@@ -79,7 +80,11 @@ tws_websocket_authenticate(WebsocketObject *ws,
         return 1;
     }
     *refusal = verdict.refusal;
-    return tws_auth_write_refusal(ws->auth, &verdict, answer);
+    if (tws_auth_write_refusal(ws->auth, &verdict, answer) < 0) {
+        tws_buffer_release(answer); /* a part of it is none */
+        return -1;
+    }
+    return 0;
 }
 
 int

@@ -238,6 +238,22 @@ take_agreed(WebsocketObject *ws, PyObject *judged, struct tws_span *extensions)
     return 1;
 }
 
+/* With what ends handshake(), as KeyboardInterrupt, pending: sends what the
+ * kernel takes of the answer, as the connection is closed then. */
+static void
+answer_at_last(WebsocketObject *ws, struct tws_span answer)
+{
+    struct tws_opening *opening = &ws->answering->opening;
+    struct tws_http_head head;
+    struct tws_error ignored;
+    uint8_t scratch[SCRATCH_SIZE];
+    if (answer.length > 0
+        && tws_opening_answer(opening, answer, &ignored) == TWS_OK) {
+        (void)tws_opening_advance(opening, &ws->options->http, scratch,
+                                  sizeof(scratch), &head, &ignored);
+    }
+}
+
 /* Accepts an upgrade that the policy allows, or refuses who it is. -1 with an
  * exception. */
 static int
@@ -262,14 +278,17 @@ admit(WebsocketObject *ws, const struct tws_http_head *head,
     if (known > 0) {
         known = take_agreed(ws, judged, &extensions);
     }
-    if (known == 0) {
-        struct tws_span text = {
-            .data = (const char *)tws_buffer_data(&answer),
-            .length = tws_buffer_length(&answer),
-        };
+    struct tws_span text = {
+        .data = (const char *)tws_buffer_data(&answer),
+        .length = tws_buffer_length(&answer),
+    };
+    if (known < 0) {
+        answer_at_last(ws, text);
+    }
+    else if (known == 0) {
         status = tws_opening_answer(&answering->opening, text, &err);
     }
-    else if (known > 0) {
+    else {
         if (tws_clock_now() >= ws->open_deadline) { /* that took its time */
             PyErr_SetString(PyExc_TimeoutError, "handshake() timed out");
             known = -1;

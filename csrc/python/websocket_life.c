@@ -220,6 +220,15 @@ int
 tws_websocket_claim(WebsocketObject *ws, const char *what)
 {
     if (atomic_exchange(&ws->reading, true)) {
+        if (atomic_load(&ws->reading_thread) == PyThread_get_thread_ident()) {
+            PyErr_Format(ws->state->ConcurrencyError,
+                         "%s within a call of this thread that is receiving "
+                         "from the same websocket: what that calls, as "
+                         "onrecv() of an extension or a hook, can only look "
+                         "at what it is given",
+                         what);
+            return -1;
+        }
         PyErr_Format(ws->state->ConcurrencyError,
                      "%s while another thread is receiving from this "
                      "websocket: only one may at a time",
@@ -237,6 +246,7 @@ tws_websocket_claim(WebsocketObject *ws, const char *what)
 void
 tws_websocket_disclaim(WebsocketObject *ws)
 {
+    atomic_store(&ws->reading_thread, 0);
     atomic_store(&ws->reading, false);
     tws_websocket_leave(ws);
 }

@@ -537,6 +537,34 @@ TEST(owner_is_asked_and_answers)
     close_fixture(&f);
 }
 
+TEST(owner_answers_and_goes)
+{
+    struct fixture f;
+    open_fixture_with(&f, 4, true);
+    int fd = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    CHECK_INT(tws_acceptor_answer_now(
+                  f.acceptor, f.now,
+                  TWS_SPAN("HTTP/1.1 500 Oh\r\n\r\nsorry"), &f.err),
+              TWS_OK);
+    /* Nothing is called for it. */
+    check_answer(fd, "HTTP/1.1 500 Oh\r\n\r\nsorry");
+    CHECK(is_end(fd));
+    CHECK_INT(tws_acceptor_half_open(f.acceptor), 1); /* lingers */
+    /* But for others, where the owner goes on. */
+    int other = dial(&f, REQUEST);
+    CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
+    accept_it(&f, "");
+    CHECK_INT(run(&f), TWS_ACCEPTOR_CONNECTED);
+    check_accepted(&f, other, "", "");
+    f.now += 100 * SECOND;
+    CHECK_INT(run(&f), TWS_ACCEPTOR_IDLE);
+    CHECK_INT(tws_acceptor_half_open(f.acceptor), 0);
+    close(fd);
+    close(other);
+    close_fixture(&f);
+}
+
 TEST(what_is_not_decided_ends)
 {
     struct fixture f;
@@ -617,5 +645,6 @@ RUN(T(hands_over_what_is_connected), T(head_in_pieces),
     T(owner_is_asked_and_accepts),
     T(what_is_the_owners_comes_out_with_the_connection),
     T(what_is_the_owners_comes_back), T(owner_is_asked_and_answers),
-    T(what_is_not_decided_ends), T(what_is_accepted_too_late_ends),
+    T(owner_answers_and_goes), T(what_is_not_decided_ends),
+    T(what_is_accepted_too_late_ends),
     T(others_go_on_while_the_owner_decides))

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from drawing import cut
 from hypothesis import given
@@ -69,3 +72,87 @@ def check(
             frame = peer.read_frame()
             assert (frame.opcode, frame.close_code) == (CLOSE, 1007)
             return
+
+
+# --- objects ---
+
+
+def encoded(text: str) -> bytes | None:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return None
+
+
+# Surrogates have no UTF-8 (RFC 3629 section 3).
+any_text = st.text(
+    alphabet=st.one_of(
+        st.characters(), st.sampled_from('\ud7ff\ud800\udfff\ue000\0')
+    ),
+    max_size=20,
+)
+
+
+@given(any_text)
+def test_text_that_is_sent(text: str) -> None:
+    makers: list[Callable[[str], object]] = [
+        twspy.TextMessage,
+        lambda text: twspy.Message(TEXT, text),
+        lambda text: twspy.Message(twspy.OPCODE_BINARY, text),
+        lambda text: twspy.Frame(TEXT, text),
+        lambda text: twspy.CloseMessage(1000, text[:20]),
+    ]
+    for make in makers:
+        fine = encoded(text) is not None
+        if make is makers[-1]:
+            fine = encoded(text[:20]) is not None
+        try:
+            made: Any = make(text)
+        except ValueError as error:
+            assert not fine, error
+            continue
+        assert fine
+        frame = made.frame() if isinstance(made, twspy.Message) else made
+        if make is makers[-1]:
+            assert frame.payload == b'\x03\xe8' + text[:20].encode()
+        else:
+            assert frame.payload == text.encode()
+
+
+@given(mixed)
+def test_text_that_is_bytes(data: bytes) -> None:
+    """Message(TEXT, ...) and what unpack_close() reads."""
+    expected = data.decode() if is_utf8(data) else None
+    try:
+        message = twspy.Message(TEXT, data)
+    except ValueError:
+        assert expected is None
+    else:
+        assert message.payload == expected
+        assert message.frame().payload == data
+    if len(data) > 123:
+        return
+    frame = twspy.ControlFrame(CLOSE, b'\x03\xe8' + data)
+    try:
+        assert frame.unpack_close() == (1000, expected)
+    except twspy.ProtocolError as error:
+        assert expected is None
+        assert error.code == 1007
+
+
+@given(any_text, st.integers(1, 30), st.booleans())
+def test_messages_in_fragments(text: str, size: int, mask: bool) -> None:
+    data = encoded(text)
+    if data is None:
+        return
+    for message in (twspy.TextMessage(text), twspy.BinaryMessage(data)):
+        frames = message.fragment(size, mask)
+        assert b''.join(frame.payload for frame in frames) == data
+        assert frames[0].opcode == message.opcode
+        assert all(frame.opcode == 0 for frame in frames[1:])
+        assert [frame.final for frame in frames] == [
+            frame is frames[-1] for frame in frames
+        ]
+        assert all(frame.mask is mask for frame in frames)
+        whole = message.frame(mask)
+        assert (whole.payload, whole.final, whole.mask) == (data, True, mask)

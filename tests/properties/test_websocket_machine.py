@@ -48,6 +48,13 @@ BROKEN: dict[str, tuple[int, Callable[[bool], bytes]]] = {
 }
 
 
+def turned(frame: Frame) -> Frame:
+    """A hook."""
+    if frame.opcode >= CLOSE:
+        return frame
+    return Frame(frame.opcode, frame.payload[::-1], final=frame.final)
+
+
 class Machine(RuleBasedStateMachine):
     """`arrived` are whole frames that recv() has not returned; `rest` is what
     the peer has yet to send of a frame; `broken` the code of one that breaks
@@ -55,8 +62,12 @@ class Machine(RuleBasedStateMachine):
 
     end: Callable[..., Ends]
 
-    @initialize()
-    def connect(self) -> None:
+    @initialize(
+        hooks=st.lists(
+            st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=3
+        )
+    )
+    def connect(self, hooks: list[tuple[bool, bool, bool]]) -> None:
         self.sock: twspy.websocket
         self.peer: RawPeer
         self.sock, self.peer = type(self).end(max_size=MAX_SIZE)
@@ -66,11 +77,22 @@ class Machine(RuleBasedStateMachine):
         self.unfinished: Frame | None = None
         self.broken: int | None = None
         self.ended = False
+        self.is_reset = False
+        self.has_shut = False
+        # Each of them turns the payloads of data frames round.
+        self.send_hooks = sum(send for send, _, _ in hooks)
+        self.recv_hooks = sum(recv for _, recv, _ in hooks)
+        for send, recv, prepend in hooks:
+            self.sock.add_hook(
+                send=turned if send else None,
+                recv=turned if recv else None,
+                prepend=prepend,
+            )
 
     # --- the peer ---
 
     def may_send(self) -> bool:
-        return not (self.ended or self.rest or self.broken)
+        return not (self.ended or self.rest or self.broken or self.is_reset)
 
     @precondition(may_send)
     @rule(frame=frames)
@@ -91,7 +113,9 @@ class Machine(RuleBasedStateMachine):
         self.rest = packed[length:]
         self.unfinished = Frame(opcode, payload, final=fin)
 
-    @precondition(lambda self: self.rest and not self.ended)
+    @precondition(
+        lambda self: self.rest and not self.ended and not self.is_reset
+    )
     @rule()
     def peer_sends_the_rest(self) -> None:
         assert self.unfinished is not None
@@ -105,13 +129,24 @@ class Machine(RuleBasedStateMachine):
         self.broken, make = BROKEN[kind]
         self.peer.send(make(self.masked) + behind)
 
-    @precondition(lambda self: not self.ended)
+    @precondition(lambda self: not self.ended and not self.is_reset)
     @rule()
     def peer_ends(self) -> None:
         self.peer.sock.shutdown(socket.SHUT_WR)
         self.ended = True
 
+    @precondition(lambda self: not self.is_reset)
+    @rule()
+    def peer_resets(self) -> None:
+        """What it has sent before is there nevertheless."""
+        self.peer.reset()
+        self.is_reset = True
+
     # --- we ---
+
+    def meant(self, frame: Frame) -> Frame:
+        """What a frame is behind the hooks."""
+        return turned(frame) if self.recv_hooks % 2 else frame
 
     def fails(self, call: Callable[[], object]) -> None:
         """Receiving more than has arrived."""
@@ -119,7 +154,7 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(twspy.ProtocolError) as caught:
                 call()
             assert caught.value.code == self.broken
-        elif self.ended:
+        elif self.ended or self.is_reset:
             with pytest.raises(twspy.SocketClosed) as closed:
                 call()
             assert closed.value.code == 1006
@@ -132,26 +167,34 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def recv(self) -> None:
         if self.arrived:
-            assert self.sock.recv() == self.arrived.popleft()
+            assert self.sock.recv() == self.meant(self.arrived.popleft())
         else:
             self.fails(self.sock.recv)
 
     @rule(count=st.integers(0, 4))
     def recvn(self, count: int) -> None:
         if count <= len(self.arrived):
-            expected = [self.arrived.popleft() for _ in range(count)]
+            expected = [
+                self.meant(self.arrived.popleft()) for _ in range(count)
+            ]
             assert self.sock.recvn(count) == expected
         else:
             self.fails(lambda: self.sock.recvn(count))
 
     @rule()
     def time_passes(self) -> None:
-        if not self.arrived and self.broken is None and not self.ended:
+        if (
+            not self.arrived
+            and self.broken is None
+            and not self.ended
+            and not self.is_reset
+        ):
             self.sock.settimeout(0.001)
             with pytest.raises(TimeoutError):
                 self.sock.recv()
             self.sock.settimeout(30)
 
+    @precondition(lambda self: not self.is_reset and not self.has_shut)
     @rule(sent=st.lists(frames, min_size=1, max_size=3), key=st.binary())
     def send(self, sent: list[tuple[int, bytes, bool]], key: bytes) -> None:
         self.sock.send(
@@ -163,10 +206,33 @@ class Machine(RuleBasedStateMachine):
             ]
         )
         for expected in sent:
+            opcode, payload, fin = expected
+            if self.send_hooks % 2 and opcode < CLOSE:
+                payload = payload[::-1]
             frame = self.peer.read_frame()
-            assert (frame.opcode, frame.payload, frame.fin) == expected
+            assert (frame.opcode, frame.payload, frame.fin) == (
+                opcode,
+                payload,
+                fin,
+            )
             assert frame.rsv == 0
             assert frame.masked is not self.masked
+
+    @precondition(lambda self: self.is_reset or self.has_shut)
+    @rule(frame=frames)
+    def send_in_vain(self, frame: tuple[int, bytes, bool]) -> None:
+        opcode, payload, fin = frame
+        with pytest.raises(twspy.SocketClosed) as caught:
+            for _ in range(100):  # a reset may be on its way
+                self.sock.send(Frame(opcode, payload, final=fin))
+        assert caught.value.code == 1006
+
+    @precondition(lambda self: not self.is_reset and not self.has_shut)
+    @rule()
+    def end_our_direction(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+        self.has_shut = True
+        self.peer.expect_end()
 
     @invariant()
     def pending_are_some_of_those(self) -> None:

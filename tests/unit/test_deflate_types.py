@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import pickle
 import random
 import threading
 import weakref
@@ -557,6 +558,60 @@ def test_a_copy_has_what_a_subclass_has_added() -> None:
     assert again.level == 4
     again.other = 3  # type: ignore[attr-defined]
     assert not hasattr(made, 'other')
+
+
+def test_a_deep_copy() -> None:
+    made = WithMore([1], [2])
+    made.max_size = 77
+    made.me = made  # type: ignore[attr-defined]
+    again, other = copy.deepcopy([made, made])
+    assert again is other is not made
+    assert type(again) is WithMore
+    assert again.slot == [1] and again.slot is not made.slot
+    assert again.more == [2] and again.more is not made.more
+    assert again.me is again  # type: ignore[attr-defined]
+    assert (again.level, again.max_size) == (4, 77)
+    used = as_server(again)
+    assert used.agreed and not made.agreed
+    assert not copy.deepcopy(used).agreed
+
+
+@pytest.mark.parametrize('cls', ALL)
+def test_a_deep_copy_of_our_types(cls: Any) -> None:
+    made = cls(level=3, mem_level=2, threshold=9)
+    assert repr(copy.deepcopy(made)) == repr(made)
+    as_client(copy.deepcopy({'compression': made})['compression'])
+
+
+def test_a_deep_copy_of_what_can_not_be_copied() -> None:
+    for slot, more in ((threading.Lock(), 1), (1, threading.Lock())):
+        with pytest.raises(TypeError, match='lock'):
+            copy.deepcopy(WithMore(slot, more))
+    with pytest.raises(TypeError):
+        DeflateMessage().__deepcopy__(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('cls', ALL)
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+def test_it_is_not_pickled(cls: Any, protocol: int) -> None:
+    text = f"cannot pickle 'twspy.{cls.__name__}' object: pickle the arguments"
+    with pytest.raises(TypeError, match=text):
+        pickle.dumps(cls(), protocol)
+
+
+def test_a_subclass_can_be_pickled_by_its_own_rule() -> None:
+    again = pickle.loads(pickle.dumps(Pickled(level=7)))
+    assert type(again) is Pickled
+    assert again.level == 7
+
+
+class Pickled(DeflateMessage):
+    def __reduce__(self) -> Any:
+        return make_pickled, (self.level,)
+
+
+def make_pickled(level: int) -> Pickled:
+    return Pickled(level=level)
 
 
 def test_a_subclass_may_forget_our_init() -> None:

@@ -71,11 +71,54 @@ def make_client(**options: Any) -> None:
 
 MAKERS = [make_websocket, make_server, make_client]
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({'extensions': 'deflate'}, TypeError, 'extensions is str, expected an'),
-    ({'extensions': 5}, TypeError, 'extensions is int'),
+    (
+        {'extensions': 'deflate'},
+        TypeError,
+        "^extensions is 'deflate', expected an iterable of Extension: write "
+        "compression='deflate'$",
+    ),
+    (
+        {'extensions': 'permessage-deflate' * 20},
+        TypeError,
+        "^extensions is 'perm.{95}, expected an iterable of Extension; "
+        "compression is asked for with compression='deflate'$",
+    ),
+    (
+        {'extensions': b'x'},
+        TypeError,
+        "^extensions is b'x', expected an iterable of Extension$",
+    ),
+    ({'extensions': 5}, TypeError, 'extensions is int, expected an iterable'),
     ({'extensions': None}, TypeError, 'extensions is NoneType'),
-    ({'extensions': Plain}, TypeError, 'extensions is type'),
-    ({'extensions': ['deflate']}, TypeError, "has 'deflate', expected inst"),
+    (
+        {'extensions': Plain},
+        TypeError,
+        '^extensions is the class Plain, expected an iterable of Extension: '
+        r'write extensions=\[Plain\]$',
+    ),
+    (
+        {'extensions': Shift(3)},
+        TypeError,
+        '^extensions is one Shift, expected an iterable of Extension: write '
+        r'extensions=\[Shift\(\.\.\.\)\]$',
+    ),
+    (
+        {'extensions': object},
+        TypeError,
+        '^extensions is the class object, expected an iterable of Extension$',
+    ),
+    (
+        {'extensions': ['deflate']},
+        TypeError,
+        "^extensions has 'deflate', expected instances or subclasses of "
+        "Extension: write compression='deflate'$",
+    ),
+    (
+        {'extensions': [Plain, 'x-plain']},
+        TypeError,
+        "has 'x-plain', .*; compression is asked for with compression=",
+    ),
+    ({'extensions': [[Plain]]}, TypeError, 'has list, expected instances'),
     ({'extensions': [object]}, TypeError, 'expected instances or subclasses'),
     ({'extensions': [Extension]}, ValueError, "Extension has the name ''"),
     ({'extensions': [named('a b')]}, ValueError, "the name 'a b', expected a"),
@@ -108,7 +151,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ),
     ({'compression': True}, TypeError, 'compression is bool'),
     ({'compression': ['deflate']}, TypeError, "compression has 'deflate'"),
-    ({'compression': b'deflate'}, TypeError, 'compression is bytes'),
+    ({'compression': b'deflate'}, TypeError, "compression is b'd"),
     ({'compression': Extension}, ValueError, "Extension has the name ''"),
 ]
 
@@ -219,9 +262,10 @@ def test_offers(params: Any, text: str) -> None:
         ('a', TypeError, 'foo returned str'),
         (['a'], TypeError, 'foo returned str'),
         ({1: 'a'}, TypeError, 'the parameter 1, expected a str'),
-        ({'a': 1.5}, TypeError, 'returned a=1.5'),
-        ({'a': True}, TypeError, 'returned a=True'),
-        ({'a': b'1'}, TypeError, "returned a=b'1'"),
+        ({'a': 1.5}, TypeError, "the parameter 'a' with 1.5"),
+        ({'\x1f': 1.5}, TypeError, r"the parameter '\\x1f' with 1.5"),
+        ({'a': True}, TypeError, "'a' with True"),
+        ({'a': b'1'}, TypeError, "'a' with b'1'"),
         ({'a': 'b c'}, ValueError, "'a' with 'b c', expected tokens"),
         ({'a': ''}, ValueError, "'a' with ''"),
         ({'a': '"b"'}, ValueError, 'expected tokens'),
