@@ -543,9 +543,9 @@ TEST(owner_answers_and_goes)
     open_fixture_with(&f, 4, true);
     int fd = dial(&f, REQUEST);
     CHECK_INT(run(&f), TWS_ACCEPTOR_REQUEST);
-    CHECK_INT(tws_acceptor_answer_now(
-                  f.acceptor, f.now,
-                  TWS_SPAN("HTTP/1.1 500 Oh\r\n\r\nsorry"), &f.err),
+    CHECK_INT(tws_acceptor_answer_now(f.acceptor, f.now,
+                                      TWS_SPAN("HTTP/1.1 500 Oh\r\n\r\nsorry"),
+                                      &f.err),
               TWS_OK);
     /* Nothing is called for it. */
     check_answer(fd, "HTTP/1.1 500 Oh\r\n\r\nsorry");
@@ -646,5 +646,4 @@ RUN(T(hands_over_what_is_connected), T(head_in_pieces),
     T(what_is_the_owners_comes_out_with_the_connection),
     T(what_is_the_owners_comes_back), T(owner_is_asked_and_answers),
     T(owner_answers_and_goes), T(what_is_not_decided_ends),
-    T(what_is_accepted_too_late_ends),
-    T(others_go_on_while_the_owner_decides))
+    T(what_is_accepted_too_late_ends), T(others_go_on_while_the_owner_decides))
