@@ -4,7 +4,6 @@
 #include "python/connection_methods.h"
 #include "python/errors.h"
 #include "python/message_type.h"
-#include "python/connection_methods.h"
 #include "python/served_out.h"
 
 /* Takes references to the clients' Connections while the table is locked;
