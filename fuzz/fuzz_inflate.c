@@ -95,10 +95,10 @@ static enum outcome
 simple_message(struct simple *s, struct tws_span message)
 {
     s->length = 0;
-    enum outcome outcome = GOOD;
-    if (message.length > 0) {
-        outcome = simple_feed(s, message.data, message.length);
+    if (message.length == 0) {
+        return GOOD; /* empty, whatever an end is after nothing */
     }
+    enum outcome outcome = simple_feed(s, message.data, message.length);
     if (outcome != GOOD) {
         return outcome;
     }
