@@ -205,15 +205,15 @@ def test_stats_are_sums_over_the_loops() -> None:
             'slow_dropped': 0,
         }
         assert wanted.items() <= stats.items(), stats
+        prefix = f'twspy 127.0.0.1:{server.address[1]} '
         threads = [
             thread.name
             for thread in threading.enumerate()
-            if thread.name.startswith('twspy 127.0.0.1:')
+            if thread.name.startswith(prefix)
         ]
         assert stats['threads'] == len(threads)
-        port = server.address[1]
         for loop in range(3):
-            name = f'twspy 127.0.0.1:{port} loop {loop} #'
+            name = f'{prefix}loop {loop} #'
             assert any(each.startswith(name) for each in threads), threads
 
 

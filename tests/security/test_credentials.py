@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from certificates import Certificates
 from credentials import basic, challenges, digest
-from listeners import tls_server, unused_port
+from listeners import tls_server
+from ports import free_port
 from proxies import HttpProxy, Proxy, SocksProxy
 from rawends import answer
 from rawpeer import RawPeer, request
@@ -215,7 +216,7 @@ def test_a_proxy_and_a_server_keep_their_secrets_apart(scheme: str) -> None:
 
 def failures(certificates: Certificates) -> dict[str, Callable[[], object]]:
     """Ways to fail with a secret in the arguments."""
-    port = unused_port()
+    port = free_port()
     with_secret = f'user:{SECRET}@127.0.0.1:{port}'
     return {
         'nobody listens': lambda: twspy.connect(
