@@ -4,6 +4,7 @@
  * frames, in their order, and end with one Close frame. */
 #include "net/asking.h"
 #include "net/random.h"
+#include "peer_frame.h"
 #include "protocol/message_stream.h"
 #include "protocol/session.h"
 #include "wire.h"
@@ -124,22 +125,7 @@ arrive_frame(void)
     uint8_t choice = input_byte(&client.input);
     uint8_t bytes[TWS_FRAME_HEADER_MAX + LENGTH_MAX];
     size_t length = choice < 200 ? choice : (size_t)choice * 4;
-    if ((first & 8) != 0 && length > 125) {
-        length = 125;
-    }
-    struct tws_frame_header header = {
-        .fin = first >= 0x80,
-        .rsv = first & 0x70,
-        .opcode = first % 16,
-        .length = length,
-    };
-    size_t size = tws_frame_header_encode(&header, bytes);
-    memset(bytes + size, 'p', length);
-    if (header.opcode == TWS_OPCODE_CLOSE && length >= 2) {
-        bytes[size] = 3;
-        bytes[size + 1] = (uint8_t)(0xe8 + choice % 4);
-    }
-    arrive(bytes, size + length);
+    arrive(bytes, peer_frame(first, length, false, choice, bytes));
 }
 
 /* Out --------------------------------------------------------------------- */

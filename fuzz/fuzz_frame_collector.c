@@ -34,11 +34,7 @@ struct outcome {
 static void
 tell(struct outcome *o, const void *data, size_t length)
 {
-    require(o->length + length <= sizeof(o->told));
-    if (length > 0) {
-        memcpy(o->told + o->length, data, length);
-    }
-    o->length += length;
+    note_down(o->told, sizeof(o->told), &o->length, data, length);
 }
 
 /* A frame, or a control frame by its opcode alone. */

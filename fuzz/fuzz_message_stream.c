@@ -50,11 +50,7 @@ static struct tws_deflate_pool *pool;
 static void
 tell(struct outcome *o, const void *data, size_t length)
 {
-    require(o->length + length <= sizeof(o->told));
-    if (length > 0) {
-        memcpy(o->told + o->length, data, length);
-    }
-    o->length += length;
+    note_down(o->told, sizeof(o->told), &o->length, data, length);
 }
 
 /* The wire ---------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include <sanitizer/asan_interface.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -113,6 +114,18 @@ exact_end(const uint8_t *copy)
 {
     size_t length = (size_t)(exact_memory + EXACT_MAX - copy);
     ASAN_POISON_MEMORY_REGION(copy, length);
+}
+
+/* Notes down what a reader has made of its input, to be compared. */
+static inline void
+note_down(uint8_t *notes, size_t size, size_t *length, const void *data,
+          size_t count)
+{
+    require(*length + count <= size);
+    if (count > 0) {
+        memcpy(notes + *length, data, count);
+    }
+    *length += count;
 }
 
 #endif /* TWS_FUZZ_INPUT_H */

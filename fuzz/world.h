@@ -4,6 +4,7 @@
 #define TWS_FUZZ_WORLD_H
 
 #include "kernel.h"
+#include "peer_frame.h"
 #include "program.h"
 
 #define MILLISECOND UINT64_C(1000000)
@@ -56,24 +57,9 @@ arrive_frame(struct connection *connection)
         first = 0x89;
         times = (size_t)choice * 2;
     }
-    if ((first & 8) != 0 && length > 125) {
-        length = 125;
-    }
-    struct tws_frame_header header = {
-        .fin = first >= 0x80,
-        .rsv = first & 0x70,
-        .opcode = first % 16,
-        .masked = true,
-        .length = length,
-    };
-    size_t size = tws_frame_header_encode(&header, bytes);
-    memset(bytes + size, 'p', length);
-    if (header.opcode == TWS_OPCODE_CLOSE && length >= 2) {
-        bytes[size] = 3;
-        bytes[size + 1] = (uint8_t)(0xe8 + choice % 4);
-    }
+    size_t size = peer_frame(first, length, true, choice, bytes);
     for (size_t i = 0; i < times; i++) {
-        arrive(connection, bytes, size + length);
+        arrive(connection, bytes, size);
     }
 }
 
