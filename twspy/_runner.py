@@ -30,6 +30,7 @@ _CHILD_RETURNED = (
 )
 
 _running: weakref.WeakSet[Runner] = weakref.WeakSet()
+_started: weakref.WeakSet[Runner] = weakref.WeakSet()  # some have ended
 
 
 class Loops(Protocol):
@@ -93,6 +94,7 @@ class Runner:
         self.stop_workers: Callable[[int, str], None] | None = None
         self.reload_workers: Callable[[], None] | None = None
         self.loops: Loops | None = None
+        self._server: weakref.ref[Loops] | None = None  # also after the end
         self.count = 1
         self.threads: dict[threading.Thread, int] = {}
         self.started = 0
@@ -101,6 +103,7 @@ class Runner:
         self.stop_asked = threading.Event()
         self.done = threading.Event()
         self.interrupted = False
+        self.forked = False  # this process is a child of the server's
         self.failure: BaseException | None = None
 
     @property
@@ -141,7 +144,9 @@ class Runner:
         if not logger.hasHandlers():
             _log_to_stderr()
         self.loops = loops
+        self._server = weakref.ref(loops)
         _running.add(self)
+        _started.add(self)
         self.count = count
         self._left = set(range(count))
         first: list[threading.Thread] = []
@@ -247,30 +252,36 @@ class Runner:
     def forget(self) -> None:
         """In a forked child: the threads and the clients are the parent's.
         Locks may be held for ever by threads that are not here."""
+        self.forked = True
         self.threads = {}
         self._lock = threading.Lock()
         self.done = threading.Event()
         self.done.set()
         self.stop_asked = threading.Event()
         self.stop_asked.set()
-        loops, self.loops = self.loops, None
+        self.loops = None
+        loops = self._server() if self._server is not None else None
         if loops is not None:
             loops._loop_forget()
         self.listener.forget()
 
     def end_child(self, error: BaseException | None) -> NoReturn:
         """End a forked child that has left its handler, by that error."""
-        status: object = 1
+        status = 1
         try:
             if isinstance(error, SystemExit):
-                status = 0 if error.code is None else error.code
+                if error.code is None or isinstance(error.code, int):
+                    status = (error.code or 0) & 0xFF  # as the system does
+                else:
+                    print(error.code, file=sys.stderr)
             else:
-                traceback.print_exception(error)
+                if error is not None:
+                    traceback.print_exception(error)
                 print(_CHILD_RETURNED, file=sys.stderr)
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
         finally:
-            os._exit(status if isinstance(status, int) else 1)
+            os._exit(status)
 
     def join(self) -> None:
         """Wait for the loops' threads; warn where a handler stays."""
@@ -358,6 +369,13 @@ class Runner:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Stop in good order at the first signal, at once at the second."""
+        if self.forked:
+            # A child has a life of its own, which ends as if nobody had taken
+            # the signals: multiprocessing's terminate() counts on that.
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            raise KeyboardInterrupt
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
@@ -410,8 +428,10 @@ def _handling_signals(
 
 
 def _forget() -> None:
-    for runner in list(_running):
+    # Also those that have ended, but for handlers which did not return.
+    for runner in list(_started):
         runner.forget()
+    _started.clear()
     _running.clear()
 
 

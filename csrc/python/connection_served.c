@@ -716,9 +716,21 @@ done:
 }
 
 int
+tws_served_check_process(const WebsocketObject *ws)
+{
+    const ConnectionObject *conn = (const ConnectionObject *)ws->client;
+    return conn == NULL
+               ? 0
+               : tws_server_check_process((const ServerObject *)conn->server);
+}
+
+int
 tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
                 const struct tws_sending *sending)
 {
+    if (tws_served_check_process(ws) < 0) {
+        return -1;
+    }
     ConnectionObject *conn = (ConnectionObject *)Py_XNewRef(ws->client);
     if (conn == NULL) { /* it has ended while hooks ran */
         (void)tws_websocket_check(ws, TWS_PHASES(TWS_PHASE_SERVED), "send()");

@@ -13,6 +13,10 @@
 int tws_served_send(WebsocketObject *ws, PyObject *const *frames,
                     Py_ssize_t count, const struct tws_sending *sending);
 
+/* 0, also where the websocket is no client's; -1 with RuntimeError in a forked
+ * child: it is the parent's. */
+int tws_served_check_process(const WebsocketObject *ws);
+
 /* The client has ended, and nothing is left to hand on. Without its reference
  * to the Connection, which refers to it, both are gone as soon as the program
  * forgets them. */

@@ -2,6 +2,9 @@
  * and what it sends or reads would be missing in the parent. */
 #include "python/server_type.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 const char tws_server_forget_doc[] =
     "_loop_forget($self, /)\n"
     "--\n"
@@ -23,13 +26,13 @@ tws_server_end_child(ServerObject *server)
     PyObject *error = PyErr_GetRaisedException();
     PyObject *result = PyObject_CallMethod(server->runner, "end_child", "O",
                                            error == NULL ? Py_None : error);
-    if (result == NULL) { /* it does not return otherwise */
+    /* It does not return, but a signal may have come before it began. */
+    if (result == NULL) {
         PyErr_WriteUnraisable((PyObject *)server);
     }
     Py_XDECREF(result);
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
-    }
+    Py_XDECREF(error);
+    (void)kill(getpid(), SIGKILL);
 }
 
 int

@@ -4,6 +4,7 @@
 
 #include "python/address.h"
 #include "python/errors.h"
+#include "python/served.h"
 #include "python/tls_bridge.h"
 
 #include <errno.h>
@@ -301,7 +302,8 @@ PyObject *
 tws_websocket_shutdown_method(PyObject *self, PyObject *how)
 {
     WebsocketObject *ws = tws_websocket_of(self);
-    if (tws_websocket_check(ws, UNCLOSED, "shutdown()") < 0) {
+    if (tws_websocket_check(ws, UNCLOSED, "shutdown()") < 0
+        || tws_served_check_process(ws) < 0) {
         return NULL;
     }
     if (ws->transport.tls != NULL || ws->bridge != NULL) {

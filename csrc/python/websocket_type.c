@@ -3,6 +3,7 @@
 #include "python/address.h"
 #include "python/arguments.h"
 #include "python/extensions_agreed.h"
+#include "python/served.h"
 #include "python/websocket_handshake.h"
 #include "net/acceptor.h"
 
@@ -439,7 +440,11 @@ const char tws_websocket_close_doc[] = PyDoc_STR(
 PyObject *
 tws_websocket_close_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    tws_websocket_close(tws_websocket_of(self));
+    WebsocketObject *ws = tws_websocket_of(self);
+    if (tws_served_check_process(ws) < 0) {
+        return NULL;
+    }
+    tws_websocket_close(ws);
     return Py_NewRef(Py_None);
 }
 
@@ -453,8 +458,7 @@ static PyObject *
 websocket_exit(PyObject *self, PyObject *const *Py_UNUSED(args),
                Py_ssize_t Py_UNUSED(count))
 {
-    tws_websocket_close(tws_websocket_of(self));
-    return Py_NewRef(Py_None);
+    return tws_websocket_close_method(self, NULL);
 }
 
 /* --- the type --- */
