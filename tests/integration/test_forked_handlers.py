@@ -51,7 +51,9 @@ thread.join()
 
 
 def run_child(tmp_path: Path, code: str, program: str = CLIENT) -> Program:
-    with run_python('-c', SERVER + program, code, cwd=tmp_path) as running:
+    # From 3.12 on os.fork() warns where there are threads.
+    command = ['-W', 'ignore', '-c', SERVER + program, code]
+    with run_python(*command, cwd=tmp_path) as running:
         assert running.wait() == 0, running.text
     return running
 

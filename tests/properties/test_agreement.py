@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import twspy
@@ -121,7 +121,12 @@ def test_what_a_server_agrees_on(
     ]
 
 
+def plain(name: str) -> Made:
+    return Made(name=name, offered={}, declines=None)
+
+
 @given(templates, elements)
+@example([plain('x-a'), plain('x-b')], [('x-a', []), ('x-b', [])])
 def test_nothing_is_left_out_without_a_reason(
     templates: list[Any], offers: list[tuple[str, list[Any]]]
 ) -> None:
