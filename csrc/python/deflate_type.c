@@ -147,8 +147,18 @@ static int
 copy_attributes(PyObject *self, PyObject *copy, PyObject *memo)
 {
     if (cast(self)->dict != NULL) {
-        cast(copy)->dict = copy_dict(cast(self)->dict, memo);
-        if (cast(copy)->dict == NULL) {
+        PyObject *dict = copy_dict(cast(self)->dict, memo);
+        if (dict == NULL) {
+            return -1;
+        }
+        /* What is copied deeply may have met the copy, and changed it. */
+        PyObject *met = cast(copy)->dict;
+        int result = met == NULL ? 0 : PyDict_Update(met, dict);
+        if (met == NULL) {
+            cast(copy)->dict = Py_NewRef(dict);
+        }
+        Py_DECREF(dict);
+        if (result < 0) {
             return -1;
         }
     }

@@ -72,12 +72,12 @@ static void
 note_source(const struct tws_link *link, PyObject *method)
 {
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *note = PyUnicode_FromFormat("raised by %U() of the extension %U",
-                                          method, link->name);
     PyObject *notes = PyObject_GetAttrString(error, "__notes__");
     if (notes == NULL) {
         PyErr_Clear();
     }
+    PyObject *note = PyUnicode_FromFormat("raised by %U() of the extension %U",
+                                          method, link->name);
     /* An exception that is raised again has it already. */
     if (note != NULL
         && (notes == NULL || PySequence_Contains(notes, note) == 0)) {

@@ -560,6 +560,34 @@ def test_a_copy_has_what_a_subclass_has_added() -> None:
     assert not hasattr(made, 'other')
 
 
+class MeetsCopy:
+    """An attribute that changes the copy of who has it while it is made."""
+
+    def __init__(self, owner: DeflateMessage) -> None:
+        self.owner = owner
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        owner = copy.deepcopy(self.owner, memo)
+        value = MeetsCopy(owner)
+        owner.given = value  # type: ignore[attr-defined]
+        return weakref.ref(value)
+
+
+def test_a_deep_copy_that_is_changed_while_it_is_made() -> None:
+    class Named(DeflateMessage):
+        kept: Any
+        given: Any
+
+    made = Named()
+    made.kept = MeetsCopy(made)
+    again = copy.deepcopy(made)
+    value = again.kept
+    assert value() is again.given
+    del again
+    gc.collect()
+    assert value() is None  # nor is anything left
+
+
 def test_a_deep_copy() -> None:
     made = WithMore([1], [2])
     made.max_size = 77
