@@ -37,6 +37,9 @@ build: packages-build $(VENV)/built ## build the package into .venv
 
 # ------------------------------------------------------------------- checks
 
+# Set, it has `tidy` and `coverage` do the brief part that CI does.
+QUICK ?=
+
 .PHONY: ctest pytest asan valgrind tsan lint types check
 CORE = $(MAKE) -s -j$(JOBS) -f tools/core.mk
 
@@ -118,12 +121,57 @@ analyze: packages-dev $(PY) ## gcc's warnings and its static analyzer
 
 # The analyzer is most of the time. What is told beside findings counts what
 # other people's headers have.
-QUICK ?=
 tidy: packages-dev $(PY) ## clang's warnings and clang-tidy (QUICK=1: without its analyzer)
 	@mkdir -p build; flags="$(EXTENSION_FLAGS)"; printf '%s\n' $(SOURCES) | \
 	  xargs -P $(JOBS) -I '{}' clang-tidy --quiet \
 	  $(if $(QUICK),--checks=-clang-analyzer-*) '{}' -- $$flags \
 	  2> build/tidy.log || { cat build/tidy.log; exit 1; }
+
+# Counted are lines and branches of C, but for those of assertions, and of
+# Python; what the C tests reach alone, and what all tests reach together.
+COVERAGE = build/coverage
+COUNTED = build/core/gcc-coverage
+# The C tests that QUICK=1 builds and runs, as the gate is on this layer.
+COUNTED_TESTS = $(if $(QUICK),$(patsubst csrc/protocol/%.c,$(COUNTED)/test_%,$(wildcard csrc/protocol/*.c)),$$($(CORE) CC=gcc SANITIZE=coverage names))
+GCOVR = $(VENV)/bin/gcovr -j $(JOBS) -r . --filter 'csrc/$(if $(QUICK),protocol/)' \
+  --merge-mode-functions=separate --exclude-branches-by-pattern '\s*assert\('
+coverage: packages-dev $(VENV)/for-checks $(if $(QUICK),,$(VENV)/built node-packages) ## which lines and branches run in tests (QUICK=1: of protocol, in its C tests)
+	@rm -rf $(COVERAGE) && mkdir -p $(COVERAGE)/lib
+	@$(CORE) CC=gcc SANITIZE=coverage $(COUNTED_TESTS)
+	@find $(COUNTED) -name '*.gcda' -delete
+	@$(if $(QUICK),TWS_TESTS_BRIEF=1) $$(tools/find_python.sh) tools/run_ctests.py \
+	  --jobs $(TEST_JOBS) $(COUNTED_TESTS) > $(COVERAGE)/c.log || \
+	  { cat $(COVERAGE)/c.log; exit 1; }
+	@tail -n 1 $(COVERAGE)/c.log
+	@$(GCOVR) --json $(COVERAGE)/c.json \
+	  --json-summary $(COVERAGE)/c-summary.json $(COUNTED) 2> $(COVERAGE)/c.err || \
+	  { cat $(COVERAGE)/c.err; exit 1; }
+	@$(if $(QUICK),,$(MAKE) -s coverage-python)
+	@$(PY) tools/report_coverage.py --at-least csrc/protocol=95 $(if $(QUICK),,--files) \
+	  'C tests=$(COVERAGE)/c-summary.json' $(if $(QUICK),,\
+	  'all tests=$(COVERAGE)/all-summary.json' Python=$(COVERAGE)/python.json)
+
+# The build stands beside the plain one, as that of `make asan` does.
+.PHONY: coverage coverage-python
+coverage-python:
+	@echo "Building twspy with counters"
+	@cp -R twspy $(COVERAGE)/lib && rm -f $(COVERAGE)/lib/twspy/*.so
+	@CC=gcc TWSPY_COVERAGE=1 $(PY) setup.py -q build_ext \
+	  --build-temp $(COVERAGE)/temp --build-lib $(COVERAGE)/lib
+	@TWSPY_TEST_BUILD=$(CURDIR)/$(COVERAGE)/lib PYTHONPATH=$(CURDIR)/$(COVERAGE)/lib \
+	  PYTHONSAFEPATH=1 COVERAGE_FILE=$(CURDIR)/$(COVERAGE)/python.data \
+	  $(VENV)/bin/coverage run -m pytest -q -p no:cacheprovider -n $(TEST_JOBS) \
+	  --dist worksteal tests/unit tests/integration $(ARGS)
+	@$(GCOVR) --json $(COVERAGE)/extension.json $(COVERAGE)/temp 2> $(COVERAGE)/extension.err || \
+	  { cat $(COVERAGE)/extension.err; exit 1; }
+	@mkdir -p $(COVERAGE)/html/c
+	@$(GCOVR) -a $(COVERAGE)/c.json -a $(COVERAGE)/extension.json \
+	  --json-summary $(COVERAGE)/all-summary.json --html-nested $(COVERAGE)/html/c/index.html
+	@export COVERAGE_FILE=$(CURDIR)/$(COVERAGE)/python.data; \
+	  $(VENV)/bin/coverage combine -q && \
+	  $(VENV)/bin/coverage json -q -o $(COVERAGE)/python.json && \
+	  $(VENV)/bin/coverage html -q -d $(COVERAGE)/html/python
+	@echo "Line by line: $(COVERAGE)/html"
 
 lint: packages-dev $(VENV)/for-checks ## style of Python and C, layers, banned calls, a test for each file
 	@$(VENV)/bin/ruff check .

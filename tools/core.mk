@@ -2,7 +2,8 @@
 # without Python. `make ctest` and others call it with:
 #
 #   CC=...        the compiler
-#   SANITIZE=...  address,undefined or thread; empty: none
+#   SANITIZE=...  address,undefined or thread; empty: none;
+#                 coverage: nothing is looked for, gcov counts what runs
 #
 # Each pair has its own directory under build/core.
 
@@ -29,7 +30,10 @@ LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags openssl zlib 2>/dev/null)
 LIB_LDLIBS := $(shell $(PKG_CONFIG) --libs openssl zlib 2>/dev/null || \
                       echo -lssl -lcrypto -lz)
 
-INSTRUMENT = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
+# Threads count together, and nothing is moved from the line it stands on.
+COUNTING = --coverage -fprofile-update=atomic -O0
+INSTRUMENT = $(if $(filter coverage,$(SANITIZE)),$(COUNTING),\
+  $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all))
 FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c $(LIB_CFLAGS) \
         $(shell cat tools/warnings.txt) -Werror \
         -O1 -g -fno-omit-frame-pointer $(INSTRUMENT) $(CFLAGS)
