@@ -73,6 +73,10 @@ tsan: packages-dev ## run the C tests that have threads with the thread sanitize
 pytest: $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests only (ARGS='-k name')
 	@$(PY) -m pytest -n $(TEST_JOBS) --dist worksteal $(ARGS)
 
+.PHONY: conformance
+conformance: $(VENV)/built $(VENV)/for-tests ## RFC 6455 section by section, as server and as client; prints the table (ARGS='-k utf8')
+	@$(PY) -m pytest -n $(TEST_JOBS) -q tests/conformance $(ARGS)
+
 # A second build beside the plain one: PYTHONSAFEPATH keeps the plain one in the
 # working directory out. The sanitizer must be the first library of a process.
 # Two frames for each allocation tell what csrc leaks from what CPython leaks;
@@ -147,7 +151,8 @@ coverage: packages-dev $(VENV)/for-checks $(if $(QUICK),,$(VENV)/built node-pack
 	  --json-summary $(COVERAGE)/c-summary.json $(COUNTED) 2> $(COVERAGE)/c.err || \
 	  { cat $(COVERAGE)/c.err; exit 1; }
 	@$(if $(QUICK),,$(MAKE) -s coverage-python)
-	@$(PY) tools/report_coverage.py --at-least csrc/protocol=95 $(if $(QUICK),,--files) \
+	@$(PY) tools/report_coverage.py --at-least csrc/protocol=95 \
+	  --called csrc/protocol=$(COVERAGE)/c.json $(if $(QUICK),,--files) \
 	  'C tests=$(COVERAGE)/c-summary.json' $(if $(QUICK),,\
 	  'all tests=$(COVERAGE)/all-summary.json' Python=$(COVERAGE)/python.json)
 

@@ -1,11 +1,13 @@
 """Tells how much of the sources ran, per layer and per file, as a table.
 
 usage: report_coverage.py [--files] [--at-least LAYER=PERCENT]
-                          NAME=SUMMARY...
+                          [--called LAYER=DETAILS] NAME=SUMMARY...
 
 SUMMARY is what `gcovr --json-summary` or `coverage json` has written; NAME
 stands above its two columns, lines and branches. With --at-least the lines
-of a layer, of the first summary that has it, must be so many percent.
+of a layer, of the first summary that has it, must be so many percent; with
+--called each function of a layer must have been called, by what
+`gcovr --json` has written.
 """
 
 import argparse
@@ -125,10 +127,30 @@ def too_low(
     return found
 
 
+def never_called(path: Path, layer: str) -> list[str]:
+    """What is wrong, a line each."""
+    data = json.loads(path.read_text(encoding='utf-8'))
+    calls: dict[tuple[str, int, str], int] = defaultdict(int)
+    for entry in data['files']:
+        if layer_of(entry['file']) == layer:
+            for function in entry['functions']:
+                name = function.get('name') or function['demangled_name']
+                place = (entry['file'], function['lineno'], name)
+                calls[place] += function['execution_count']
+    if not calls:
+        return [f'{layer}: no function of it was counted']
+    return [
+        f'{file}:{line}: {name}() was never called'
+        for (file, line, name), count in sorted(calls.items())
+        if count == 0
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description='Tells what ran.')
     parser.add_argument('--files', action='store_true')
     parser.add_argument('--at-least', action='append', default=[])
+    parser.add_argument('--called', action='append', default=[])
     parser.add_argument('summaries', nargs='+', metavar='NAME=SUMMARY')
     options = parser.parse_args()
     summaries = {}
@@ -141,6 +163,9 @@ def main() -> int:
         gates[layer] = float(percent)
     show(summaries, with_files=options.files)
     problems = too_low(summaries, gates)
+    for written in options.called:
+        layer, _, path = written.partition('=')
+        problems += never_called(Path(path), layer)
     for problem in problems:
         print(problem)
     return 1 if problems else 0
