@@ -1,0 +1,8 @@
+"""`python -m twspy`: see twspy/cli."""
+
+import sys
+
+from .cli import main
+
+if __name__ == '__main__':
+    sys.exit(main())
