@@ -24,9 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='twspy', description='WebSockets on the command line.'
     )
-    parser.add_argument(
-        '--version', action='version', version=version_text()
-    )
+    parser.add_argument('--version', action='version', version=version_text())
     commands = parser.add_subparsers(
         dest='command', required=True, metavar='COMMAND'
     )

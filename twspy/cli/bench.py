@@ -29,12 +29,30 @@ def add_parsers(commands: Any) -> None:
     parser.add_argument('url', help='ws://HOST[:PORT]/PATH, or wss://...')
     add = parser.add_argument
     add('-c', '--connections', type=_above_zero, default=8, metavar='N')
-    add('-d', '--depth', type=_above_zero, default=1, metavar='N',
-        help='messages in flight on each connection (default: 1)')
-    add('-s', '--size', type=_above_zero, default=32, metavar='BYTES',
-        help='of a message (default: 32, at least 8)')
-    add('-t', '--seconds', type=float, default=5.0, metavar='SECONDS',
-        help='to measure (default: 5)')
+    add(
+        '-d',
+        '--depth',
+        type=_above_zero,
+        default=1,
+        metavar='N',
+        help='messages in flight on each connection (default: 1)',
+    )
+    add(
+        '-s',
+        '--size',
+        type=_above_zero,
+        default=32,
+        metavar='BYTES',
+        help='of a message (default: 32, at least 8)',
+    )
+    add(
+        '-t',
+        '--seconds',
+        type=float,
+        default=5.0,
+        metavar='SECONDS',
+        help='to measure (default: 5)',
+    )
     add('-b', '--binary', action='store_true', help='send binary messages')
     add_client_options(parser)
     parser.set_defaults(run=run)

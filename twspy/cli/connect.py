@@ -41,18 +41,35 @@ def add_parsers(commands: Any) -> None:
     )
     parser.add_argument('url', help='ws://HOST[:PORT]/PATH, or wss://...')
     add = parser.add_argument
-    add('-m', '--message', action='append', metavar='TEXT',
-        help='send this instead of standard input; may be given often')
-    add('-f', '--file', metavar='PATH',
-        help='send this file as one message instead of standard input')
-    add('-b', '--binary', action='store_true',
-        help='send binary messages')
-    add('-j', '--json', action='store_true',
-        help='indent texts that are JSON')
-    add('-q', '--quiet', action='store_true',
-        help='print the payloads of messages as they are, and nothing else')
-    add('-w', '--wait', type=float, metavar='SECONDS', default=1.0,
-        help='of silence before it closes, once all is sent (default: 1)')
+    add(
+        '-m',
+        '--message',
+        action='append',
+        metavar='TEXT',
+        help='send this instead of standard input; may be given often',
+    )
+    add(
+        '-f',
+        '--file',
+        metavar='PATH',
+        help='send this file as one message instead of standard input',
+    )
+    add('-b', '--binary', action='store_true', help='send binary messages')
+    add('-j', '--json', action='store_true', help='indent texts that are JSON')
+    add(
+        '-q',
+        '--quiet',
+        action='store_true',
+        help='print the payloads of messages as they are, and nothing else',
+    )
+    add(
+        '-w',
+        '--wait',
+        type=float,
+        metavar='SECONDS',
+        default=1.0,
+        help='of silence before it closes, once all is sent (default: 1)',
+    )
     add_client_options(parser)
     parser.set_defaults(run=run)
 

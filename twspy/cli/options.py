@@ -15,29 +15,65 @@ class UsageError(Exception):
 def add_client_options(parser: argparse.ArgumentParser) -> None:
     """Those of connect() that a person needs."""
     add = parser.add_argument
-    add('-H', '--header', action='append', default=[], metavar='NAME:VALUE',
-        help='a field of the request; may be given often')
-    add('-p', '--protocol', action='append', default=[],
-        help='a subprotocol to ask for; may be given often')
+    add(
+        '-H',
+        '--header',
+        action='append',
+        default=[],
+        metavar='NAME:VALUE',
+        help='a field of the request; may be given often',
+    )
+    add(
+        '-p',
+        '--protocol',
+        action='append',
+        default=[],
+        help='a subprotocol to ask for; may be given often',
+    )
     add('-o', '--origin', help='what the Origin field says')
-    add('--auth', metavar='USER[:PASSWORD]',
-        help='for Basic and Digest; asks for a password that is missing')
+    add(
+        '--auth',
+        metavar='USER[:PASSWORD]',
+        help='for Basic and Digest; asks for a password that is missing',
+    )
     add('--proxy', help='its URL; none: connect directly')
     add('--compress', action='store_true', help='offer permessage-deflate')
-    add('--max-size', type=int, default=1 << 20, metavar='BYTES',
-        help='of a message; 0: no limit (default: 1 MiB)')
-    add('--timeout', type=float, default=10.0, metavar='SECONDS',
-        help='for connecting (default: 10)')
+    add(
+        '--max-size',
+        type=int,
+        default=1 << 20,
+        metavar='BYTES',
+        help='of a message; 0: no limit (default: 1 MiB)',
+    )
+    add(
+        '--timeout',
+        type=float,
+        default=10.0,
+        metavar='SECONDS',
+        help='for connecting (default: 10)',
+    )
     tls = parser.add_argument_group('TLS, for wss://')
-    tls.add_argument('--cafile', metavar='FILE',
-                     help='authorities to trust instead of the system\'s')
+    tls.add_argument(
+        '--cafile',
+        metavar='FILE',
+        help="authorities to trust instead of the system's",
+    )
     tls.add_argument('--cert', metavar='FILE', help='our own certificate')
-    tls.add_argument('--key', metavar='FILE',
-                     help='its private key, where it is not in the same file')
-    tls.add_argument('--server-hostname', metavar='NAME',
-                     help='the name that the certificate must be for')
-    tls.add_argument('--insecure', action='store_true',
-                     help='accept any certificate: anybody may listen')
+    tls.add_argument(
+        '--key',
+        metavar='FILE',
+        help='its private key, where it is not in the same file',
+    )
+    tls.add_argument(
+        '--server-hostname',
+        metavar='NAME',
+        help='the name that the certificate must be for',
+    )
+    tls.add_argument(
+        '--insecure',
+        action='store_true',
+        help='accept any certificate: anybody may listen',
+    )
 
 
 def client_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -92,28 +128,54 @@ def _split_auth(text: str) -> tuple[str, str]:
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Those of Server that a person needs."""
     add = parser.add_argument
-    add('--host', default='127.0.0.1',
+    add(
+        '--host',
+        default='127.0.0.1',
         help="'' for all IPv4 addresses, '::' for IPv6 as well "
-        '(default: 127.0.0.1)')
-    add('--port', type=int, default=8000,
-        help='0 picks one that is free (default: 8000)')
+        '(default: 127.0.0.1)',
+    )
+    add(
+        '--port',
+        type=int,
+        default=8000,
+        help='0 picks one that is free (default: 8000)',
+    )
     add('--unix', metavar='PATH', help='a Unix socket instead')
-    add('--origin', action='append', metavar='ORIGIN',
-        help="of pages that may connect; 'any' for all "
-        "(default: same-origin)")
-    add('--protocol', action='append', default=[],
-        help='a subprotocol to speak; may be given often')
+    add(
+        '--origin',
+        action='append',
+        metavar='ORIGIN',
+        help="of pages that may connect; 'any' for all (default: same-origin)",
+    )
+    add(
+        '--protocol',
+        action='append',
+        default=[],
+        help='a subprotocol to speak; may be given often',
+    )
     add('--compress', action='store_true', help='agree to permessage-deflate')
-    add('--max-size', type=int, default=1 << 20, metavar='BYTES',
-        help='of a message; 0: no limit (default: 1 MiB)')
+    add(
+        '--max-size',
+        type=int,
+        default=1 << 20,
+        metavar='BYTES',
+        help='of a message; 0: no limit (default: 1 MiB)',
+    )
     add('--workers', type=int, default=1, metavar='N', help='processes')
-    add('--log-level', default='info', metavar='LEVEL',
+    add(
+        '--log-level',
+        default='info',
+        metavar='LEVEL',
         choices=['debug', 'info', 'warning', 'error'],
-        help='debug, info, warning or error (default: info)')
+        help='debug, info, warning or error (default: info)',
+    )
     tls = parser.add_argument_group('TLS, to serve wss://')
     tls.add_argument('--cert', metavar='FILE', help='certificate (PEM)')
-    tls.add_argument('--key', metavar='FILE',
-                     help='its private key, where it is not in the same file')
+    tls.add_argument(
+        '--key',
+        metavar='FILE',
+        help='its private key, where it is not in the same file',
+    )
 
 
 def server_arguments(

@@ -38,8 +38,7 @@ def command() -> list[str]:
 
 
 def run_reloading() -> int:
-    """Until Ctrl-C. A server that has ended is started with the next change.
-    """
+    """Until Ctrl-C. A server that has ended is started with the next change."""
     top = Path.cwd()
     while True:
         seen = files_below(top)

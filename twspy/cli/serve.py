@@ -83,8 +83,10 @@ def run(options: argparse.Namespace) -> int:
         address, arguments = server_arguments(options)
         server = made(address, **arguments)
         if not isinstance(server, Server):
-            raise UsageError(f'{options.target} returned {server!r}, expected '
-                             'a twspy.Server')
+            raise UsageError(
+                f'{options.target} returned {server!r}, expected '
+                'a twspy.Server'
+            )
         if options.workers > 1:
             server.run(workers=options.workers)
         else:
