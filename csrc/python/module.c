@@ -2,6 +2,7 @@
 #include "python/state.h"
 
 #include "python/auth_type.h"
+#include "python/build_facts.h"
 #include "python/connection_streams.h"
 #include "python/connection_type.h"
 #include "python/deflate_type.h"
@@ -238,6 +239,7 @@ static PyModuleDef_Slot module_slots[] = {
 };
 
 static PyMethodDef module_methods[] = {
+    {"build_facts", tws_build_facts, METH_NOARGS, tws_build_facts_doc},
     {"_parse_certificate", tws_parse_certificate, METH_O,
      tws_parse_certificate_doc},
     {"_parse_extensions", tws_parse_extensions, METH_O,
