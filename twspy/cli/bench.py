@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import argparse
 import collections
-import sys
+import contextlib
 import threading
 import time
 from typing import Any
 
-from .. import BinaryMessage, Connection, TextMessage, WebSocketError
+from .. import (
+    BinaryMessage,
+    Connection,
+    HandshakeError,
+    TextMessage,
+    WebSocketError,
+)
 from .. import connect as open_connection
+from .display import complain
 from .histogram import Histogram, duration
-from .options import UsageError, add_client_options, client_options
+from .options import (
+    UsageError,
+    add_client_options,
+    at_least,
+    client_options,
+    seconds,
+)
 from .progress import Progress
 
 _NUMBER = 8  # hexadecimal digits at the front of each message
+_PATIENCE = 30.0  # seconds to wait for an echo
+
+# Beyond, both ends may wait in send() for the other one to read.
+_MAX_IN_FLIGHT = 1 << 20  # bytes
 
 
 def add_parsers(commands: Any) -> None:
@@ -25,14 +42,22 @@ def add_parsers(commands: Any) -> None:
         description='Sends messages to a server that echoes, and checks every '
         'echo. A thread for each connection: where this process is busy, the '
         'server could do more.',
+        allow_abbrev=False,
     )
     parser.add_argument('url', help='ws://HOST[:PORT]/PATH, or wss://...')
     add = parser.add_argument
-    add('-c', '--connections', type=_above_zero, default=8, metavar='N')
+    add(
+        '-c',
+        '--connections',
+        type=at_least(1),
+        default=8,
+        metavar='N',
+        help='at a time (default: 8)',
+    )
     add(
         '-d',
         '--depth',
-        type=_above_zero,
+        type=at_least(1),
         default=1,
         metavar='N',
         help='messages in flight on each connection (default: 1)',
@@ -40,7 +65,7 @@ def add_parsers(commands: Any) -> None:
     add(
         '-s',
         '--size',
-        type=_above_zero,
+        type=at_least(_NUMBER),
         default=32,
         metavar='BYTES',
         help='of a message (default: 32, at least 8)',
@@ -48,7 +73,7 @@ def add_parsers(commands: Any) -> None:
     add(
         '-t',
         '--seconds',
-        type=float,
+        type=seconds,
         default=5.0,
         metavar='SECONDS',
         help='to measure (default: 5)',
@@ -56,13 +81,6 @@ def add_parsers(commands: Any) -> None:
     add('-b', '--binary', action='store_true', help='send binary messages')
     add_client_options(parser)
     parser.set_defaults(run=run)
-
-
-def _above_zero(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 class Load:
@@ -97,7 +115,7 @@ class Load:
                     sent.append((message, now()))
                     connection.send(message)
                     number += 1
-                echo = connection.recv(timeout=30)
+                echo = connection.recv(timeout=_PATIENCE)
                 message, at = sent.popleft()
                 histogram.add(now() - at)
                 if echo != message:
@@ -110,20 +128,39 @@ class Load:
 
 
 def run(options: argparse.Namespace) -> int:
-    connections: list[Connection] = []
-    try:
-        arguments = client_options(options)
+    if options.seconds is None:
+        raise UsageError('--seconds is inf, expected an end')
+    if options.depth > 1 and options.depth * options.size > _MAX_IN_FLIGHT:
+        raise UsageError(
+            f'--depth {options.depth} with --size {options.size} is more than '
+            '1 MiB in flight: both ends could wait for each other'
+        )
+    if options.max_size != 0:
+        options.max_size = max(options.max_size, options.size)
+    arguments = client_options(options)
+    with contextlib.ExitStack() as cleanup:
+        connections: list[Connection] = []
         began = time.perf_counter()
-        for _ in range(options.connections):
-            connections.append(open_connection(options.url, **arguments))
+        try:
+            for _ in range(options.connections):
+                connection = open_connection(options.url, **arguments)
+                cleanup.callback(connection.close)
+                connections.append(connection)
+        except HandshakeError as error:
+            return complain(str(error), 1)
+        except (OSError, WebSocketError) as error:
+            return complain(f'{options.url}: {error}', 1)
+        except (ValueError, TypeError) as error:
+            return complain(str(error), 2)
         opened = time.perf_counter() - began
-    except (UsageError, ValueError, TypeError) as error:
-        print(f'twspy: {error}', file=sys.stderr)
-        return 2
-    except (OSError, WebSocketError) as error:
-        print(f'twspy: {options.url}: {error}', file=sys.stderr)
-        return 1
-    load = Load(options)
+        load = Load(options)
+        spent = measure(load, connections)
+    return report(load, spent, opened)
+
+
+def measure(load: Load, connections: list[Connection]) -> float:
+    """Puts the load on; returns how many seconds it took."""
+    limit = load.options.seconds
     threads = [
         threading.Thread(target=load.run, args=[connection], daemon=True)
         for connection in connections
@@ -132,28 +169,27 @@ def run(options: argparse.Namespace) -> int:
         thread.start()
     load.start.wait()
     began = time.perf_counter()
-    with Progress(options.seconds) as progress:
-        while (spent := time.perf_counter() - began) < options.seconds:
-            if load.failures:
-                break
-            progress.show(spent)
-            time.sleep(min(0.1, options.seconds - spent))
-    load.stop = True
+    try:
+        with Progress(limit) as progress:
+            while (spent := time.perf_counter() - began) < limit:
+                if load.failures:
+                    break
+                progress.show(spent)
+                time.sleep(min(0.1, limit - spent))
+    finally:
+        load.stop = True
     for thread in threads:
         thread.join()
-    spent = time.perf_counter() - began
-    for connection in connections:
-        connection.close()
-    return report(load, spent, opened)
+    return time.perf_counter() - began
 
 
 def report(load: Load, seconds: float, opened: float) -> int:
     options = load.options
     found = load.histogram
     for failure in load.failures[:3]:
-        print(f'twspy: {failure}', file=sys.stderr)
+        complain(failure, 1)
     if found.total == 0:
-        return 1
+        return complain('no message has come back', 1)
     rate = found.total / seconds
     print(
         f'{found.total:,} messages of {options.size} bytes in {seconds:.2f} s '

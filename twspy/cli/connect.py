@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,21 @@ from .. import (
     SocketClosed,
     TextMessage,
     WebSocketError,
+    websocket,
 )
 from .. import connect as open_connection
-from .display import message_text, printable
-from .options import UsageError, add_client_options, client_options
+from .display import complain, message_text, one_line
+from .lines import Lines
+from .options import (
+    UsageError,
+    add_client_options,
+    client_options,
+    seconds,
+)
 from .prompt import Prompt
+
+# Codes of an end that is no failure: normal, going away, none given.
+_FINE = (1000, 1001, 1005)
 
 _HELP = """\
 A line is sent as a text message, and these are commands:
@@ -37,10 +48,13 @@ def add_parsers(commands: Any) -> None:
     parser = commands.add_parser(
         'connect',
         help='talk to a server',
-        description='Sends each line as a message, and prints what comes.',
+        description='Sends each line as a message, and prints what comes: '
+        'messages on standard output, all else on standard error. At a '
+        'terminal /help lists further commands.',
+        allow_abbrev=False,
     )
     parser.add_argument('url', help='ws://HOST[:PORT]/PATH, or wss://...')
-    add = parser.add_argument
+    add = parser.add_mutually_exclusive_group().add_argument
     add(
         '-m',
         '--message',
@@ -52,38 +66,56 @@ def add_parsers(commands: Any) -> None:
         '-f',
         '--file',
         metavar='PATH',
-        help='send this file as one message instead of standard input',
+        help='send this file as one message instead of standard input, as '
+        'text where it is UTF-8',
     )
+    add = parser.add_argument
     add('-b', '--binary', action='store_true', help='send binary messages')
     add('-j', '--json', action='store_true', help='indent texts that are JSON')
     add(
         '-q',
         '--quiet',
         action='store_true',
-        help='print the payloads of messages as they are, and nothing else',
+        help='print the payloads of messages and errors, nothing else; in a '
+        'pipe or a file they stay as they are',
     )
     add(
         '-w',
         '--wait',
-        type=float,
+        type=seconds,
         metavar='SECONDS',
         default=1.0,
-        help='of silence before it closes, once all is sent (default: 1)',
+        help='of silence before it closes, once all is sent; inf: until the '
+        'server closes (default: 1)',
     )
     add_client_options(parser)
     parser.set_defaults(run=run)
 
 
 class Client(Connection):
-    """Tells the user of pings and pongs."""
+    """Tells the user of pings, and of the answers to his own."""
 
     output: Output
+
+    def __init__(self, sock: websocket) -> None:
+        super().__init__(sock)
+        # When those that are not answered were sent.
+        self._asked: dict[bytes, float] = {}
+
+    def ping(self, text: str) -> None:
+        """Sends one whose answer is timed."""
+        self._asked[text.encode()] = time.perf_counter()
+        self.send_ping(text)
 
     def onping(self, payload: bytes, /) -> None:
         self.output.note(f'ping {_quoted(payload)}')
 
     def onpong(self, payload: bytes, /) -> None:
-        self.output.note(f'pong {_quoted(payload)}')
+        text = f'pong {_quoted(payload)}'
+        at = self._asked.pop(payload, None)
+        if at is not None:
+            text += f' after {(time.perf_counter() - at) * 1000:.3g} ms'
+        self.output.note(text)
 
 
 def _quoted(payload: bytes) -> str:
@@ -96,24 +128,38 @@ class Output:
     def __init__(
         self, options: argparse.Namespace, prompt: Prompt | None
     ) -> None:
-        self.quiet: bool = options.quiet
-        self.as_json: bool = options.json
         self.prompt = prompt
+        self._quiet: bool = options.quiet
+        self._as_json: bool = options.json
+        # Nobody's text gets to a terminal as it is.
+        self._raw = self._quiet and not sys.stdout.isatty()
+        for stream in sys.stdout, sys.stderr:
+            # What the terminal's encoding does not have is no reason to fail.
+            stream.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
 
     def message(self, message: Message) -> None:
-        if not self.quiet:
-            self._print(message_text(message, self.as_json), sys.stdout)
+        if not self._raw:
+            text = message_text(message, self._as_json)
+            if not self._quiet:
+                # No line of it looks like one of ours.
+                text = '< ' + text.replace('\n', '\n  ')
+            self._print(text, sys.stdout)
         elif isinstance(message, BinaryMessage):
-            sys.stdout.flush()
-            sys.stdout.buffer.write(message.payload)
-            sys.stdout.buffer.flush()
+            _write(message.payload)
+        elif self._as_json:
+            _write(message_text(message, True).encode() + b'\n')
         else:
-            sys.stdout.write(message.payload + '\n')
-            sys.stdout.flush()
+            _write(message.payload.encode() + b'\n')
 
     def note(self, text: str) -> None:
-        if not self.quiet:
-            self._print(f'* {printable(text)}', sys.stderr)
+        if not self._quiet:
+            self._print(f'* {one_line(text)}', sys.stderr)
+
+    def help(self) -> None:
+        self._print(_HELP, sys.stderr)
+
+    def error(self, text: str) -> None:
+        self._print(f'twspy: {one_line(text)}', sys.stderr)
 
     def _print(self, text: str, stream: Any) -> None:
         if self.prompt is not None:
@@ -122,42 +168,46 @@ class Output:
             print(text, file=stream, flush=True)
 
 
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
 def run(options: argparse.Namespace) -> int:
-    interactive = (
-        options.message is None
-        and options.file is None
-        and sys.stdin.isatty()
-        and sys.stdout.isatty()
-    )
+    piped = options.message is not None or options.file is not None
+    interactive = not piped and sys.stdin.isatty() and sys.stdout.isatty()
     prompt = Prompt() if interactive and not options.quiet else None
-    output = Output(options, prompt)
     try:
         arguments = client_options(options)
-        messages = None if prompt is not None else _messages(options)
+        prepared = _prepared(options)
+    except OSError as error:
+        return complain(str(error), 2)
+    try:
         connection = open_connection(
             options.url, connection_class=Client, **arguments
         )
-    except (UsageError, ValueError, TypeError) as error:
-        return _fail(str(error), 2)
     except HandshakeError as error:
-        return _fail(str(error), 1)
+        return complain(str(error), 1)
     except (OSError, WebSocketError) as error:
-        return _fail(f'{options.url}: {error}', 1)
-    assert isinstance(connection, Client)
+        return complain(f'{options.url}: {error}', 1)
+    except (ValueError, TypeError) as error:
+        return complain(str(error), 2)
+    output = Output(options, prompt)
     connection.output = output
     output.note(_greeting(connection))
-    receiver = Receiver(connection, output)
-    if prompt is not None:
-        output.note('/help lists the commands, Ctrl-D closes')
-        _talk(connection, prompt, output, receiver)
-    else:
-        assert messages is not None
-        _send_all(connection, messages, receiver, options.wait)
-    return receiver.finish()
-
-
-def _fail(text: str, status: int) -> int:
-    print(f'twspy: {printable(text)}', file=sys.stderr)
+    with Lines() as lines:
+        receiver = Receiver(connection, output, lines)
+        try:
+            if prompt is not None:
+                output.note('/help lists the commands, Ctrl-D closes')
+                _talk(connection, prompt, output, receiver)
+            elif prepared is not None:
+                _send_all(connection, prepared, receiver, options.wait)
+            else:
+                messages = _typed(lines, options.binary)
+                _send_all(connection, messages, receiver, options.wait)
+        finally:
+            status = receiver.finish()
     return status
 
 
@@ -177,59 +227,102 @@ def _greeting(connection: Connection) -> str:
 class Receiver:
     """Prints what comes, on a thread of its own, until the end."""
 
-    def __init__(self, connection: Connection, output: Output) -> None:
+    def __init__(
+        self, connection: Connection, output: Output, lines: Lines
+    ) -> None:
         self.connection = connection
         self.output = output
+        self.lines = lines
         self.closing = False  # by us
+        self.over = False
         self.status = 0
+        self.broken_pipe: BrokenPipeError | None = None
         self.heard = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
         try:
-            for message in self.connection:
+            while (message := self._receive()) is not None:
+                try:
+                    self.output.message(message)
+                except BrokenPipeError as error:
+                    self.broken_pipe = error
+                    return
                 self.heard.set()
-                self.output.message(message)
-            self.output.note('closed')
-        except SocketClosed as error:
-            self.status = 0 if self.closing else 1
-            self.output.note(str(error))
-        except (OSError, WebSocketError) as error:
-            self.status = 1
-            self.output.note(str(error))
         finally:
+            self.over = True
+            self.heard.set()
+            self.lines.interrupt()
             if self.output.prompt is not None:
                 self.output.prompt.interrupt()
 
-    def is_over(self) -> bool:
-        return not self.thread.is_alive()
+    def _receive(self) -> Message | None:
+        try:
+            return self.connection.recv()
+        except SocketClosed as error:
+            fine = self.closing or error.code in _FINE
+            self._end(str(error), fine)
+        except (OSError, WebSocketError) as error:
+            self._end(str(error), False)
+        return None
+
+    def _end(self, text: str, fine: bool) -> None:
+        self.status = 0 if fine else 1
+        if fine:
+            self.output.note(text)
+        else:
+            self.output.error(text)
 
     def finish(self) -> int:
+        """Closes; returns the exit status. BrokenPipeError where nobody reads
+        what is printed."""
         self.closing = True
         self.connection.close()
         self.thread.join()
+        if self.broken_pipe is not None:
+            raise self.broken_pipe
         return self.status
 
 
 # --- what is sent ---
 
 
-def _messages(options: argparse.Namespace) -> Iterator[Message]:
-    kind = BinaryMessage if options.binary else TextMessage
+def _prepared(options: argparse.Namespace) -> list[Message] | None:
+    """What the arguments say is to be sent, if they do."""
     if options.file is not None:
         data = Path(options.file).read_bytes()
-        message = BinaryMessage(data) if options.binary else _as_text(data)
-        return iter([message])
+        return [BinaryMessage(data) if options.binary else _as_text(data)]
     if options.message is not None:
-        return iter([_message(kind, text) for text in options.message])
-    return (_message(kind, line.rstrip('\n')) for line in sys.stdin)
+        texts: list[str] = options.message
+        return [
+            BinaryMessage(text.encode(errors='surrogateescape'))
+            if options.binary
+            else _text_message(text, f'message is {text!r}')
+            for text in texts
+        ]
+    return None
 
 
-def _message(kind: type[Message], text: str) -> Message:
-    if kind is BinaryMessage:
-        return BinaryMessage(text.encode())
-    return TextMessage(text)
+def _text_message(text: str, name: str) -> Message:
+    try:
+        return TextMessage(text)
+    except UnicodeEncodeError:
+        raise UsageError(f'{name}, expected UTF-8: see --binary') from None
+
+
+def _typed(lines: Iterable[bytes], binary: bool) -> Iterator[Message]:
+    """The lines of standard input as messages."""
+    for number, line in enumerate(lines, 1):
+        if binary:
+            yield BinaryMessage(line)
+            continue
+        try:
+            yield TextMessage(line.decode())
+        except UnicodeDecodeError:
+            raise UsageError(
+                f'line {number} of standard input is not UTF-8: see --binary'
+            ) from None
 
 
 def _as_text(data: bytes) -> Message:
@@ -241,27 +334,26 @@ def _as_text(data: bytes) -> Message:
 
 def _send_all(
     connection: Connection,
-    messages: Iterator[Message],
+    messages: Iterable[Message],
     receiver: Receiver,
-    wait: float,
+    wait: float | None,
 ) -> None:
     try:
         for message in messages:
             connection.send(message)
     except SocketClosed:
-        return  # the receiver tells of it
-    while not receiver.is_over() and receiver.heard.wait(wait):
+        receiver.thread.join()  # it tells why
+        return
+    while not receiver.over and receiver.heard.wait(wait):
         receiver.heard.clear()
 
 
 def _talk(
-    connection: Connection, prompt: Prompt, output: Output, receiver: Receiver
+    connection: Client, prompt: Prompt, output: Output, receiver: Receiver
 ) -> None:
     for line in prompt.lines():
-        if receiver.is_over():
-            return
         try:
-            if not _obey(connection, line, output):
+            if receiver.over or not _obey(connection, line, output, receiver):
                 return
         except SocketClosed:
             return
@@ -269,23 +361,29 @@ def _talk(
             output.note(str(error))
 
 
-def _obey(connection: Connection, line: str, output: Output) -> bool:
+def _obey(
+    connection: Client, line: str, output: Output, receiver: Receiver
+) -> bool:
     """Sends a line, or does what it says. False: that was the last one."""
     command, _, rest = line.partition(' ')
-    if not line.startswith('/') or line.startswith('//'):
-        connection.send(line.removeprefix('/') if line[:2] == '//' else line)
+    if line.startswith('//'):
+        connection.send(line[1:])
+    elif not line.startswith('/'):
+        connection.send(line)
     elif command == '/ping':
-        connection.send_ping(rest)
+        connection.ping(rest)
     elif command == '/binary':
         connection.send(bytes.fromhex(rest))
     elif command == '/file':
         connection.send(_as_text(Path(rest).expanduser().read_bytes()))
     elif command == '/close':
         code, _, reason = rest.partition(' ')
-        connection.close(int(code or 1000), reason)
+        number = int(code or 1000)
+        receiver.closing = True
+        connection.close(number, reason)
         return False
     elif command == '/help':
-        output.note(_HELP)
+        output.help()
     else:
         output.note(f'there is no command {command}: see /help')
     return True

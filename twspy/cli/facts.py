@@ -9,14 +9,16 @@ from .._version import __version__
 
 
 def version_text() -> str:
+    """The version and the facts, one a line."""
     facts = _twspy.build_facts()
     return '\n'.join(
         [
             f'twspy {__version__}',
             f'{platform.python_implementation()} {platform.python_version()}, '
             f'{platform.platform()}',
-            facts['openssl'],
-            f'zlib {facts["zlib"]}',
-            f'masking and UTF-8: {facts["simd"]}',
+            f'{facts["openssl"]} (built with {facts["openssl_built"]})',
+            f'zlib {facts["zlib"]} (built with {facts["zlib_built"]})',
+            f'SIMD: {facts["simd"]}',
+            f'compiler: {facts["compiler"]}',
         ]
     )

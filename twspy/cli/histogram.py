@@ -59,7 +59,11 @@ class Histogram:
 
 def duration(seconds: float) -> str:
     """With three digits, in a unit that fits."""
-    for unit, size in ('s', 1.0), ('ms', 1e-3):
-        if seconds >= size:
-            return f'{seconds / size:.3g} {unit}'
-    return f'{seconds / 1e-6:.3g} µs'
+    for unit, size in ('s', 1.0), ('ms', 1e-3), ('µs', 1e-6):
+        number = seconds / size
+        # Where three digits would round up to 1000, the next unit fits.
+        if number >= 0.9995 or unit == 'µs':
+            break
+    return (
+        f'{number:.0f} {unit}' if number >= 99.95 else f'{number:.3g} {unit}'
+    )

@@ -4,12 +4,51 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
 class UsageError(Exception):
     """Options that can't be used; its text says why."""
+
+
+def seconds(text: str) -> float | None:
+    """A time: above zero, None for inf."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number > 0:
+        raise argparse.ArgumentTypeError(
+            f'{text!r}, expected a number above zero'
+        )
+    return None if math.isinf(number) else number
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A whole number that is not smaller."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(
+                f'{text!r}, expected a whole number, at least {least}'
+            )
+        return number
+
+    return parse
+
+
+def _port(text: str) -> int:
+    number = at_least(0)(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r}, expected at most 65535')
+    return number
 
 
 def add_client_options(parser: argparse.ArgumentParser) -> None:
@@ -34,20 +73,21 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
     add(
         '--auth',
         metavar='USER[:PASSWORD]',
-        help='for Basic and Digest; asks for a password that is missing',
+        help='for Basic and Digest; asks for a password that is missing, as '
+        'others may see the arguments of a program',
     )
     add('--proxy', help='its URL; none: connect directly')
     add('--compress', action='store_true', help='offer permessage-deflate')
     add(
         '--max-size',
-        type=int,
+        type=at_least(0),
         default=1 << 20,
         metavar='BYTES',
-        help='of a message; 0: no limit (default: 1 MiB)',
+        help='of a message that comes; 0: no limit (default: 1 MiB)',
     )
     add(
         '--timeout',
-        type=float,
+        type=seconds,
         default=10.0,
         metavar='SECONDS',
         help='for connecting (default: 10)',
@@ -136,7 +176,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         '--port',
-        type=int,
+        type=_port,
         default=8000,
         help='0 picks one that is free (default: 8000)',
     )
@@ -145,29 +185,34 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         '--origin',
         action='append',
         metavar='ORIGIN',
-        help="of pages that may connect; 'any' for all (default: same-origin)",
+        help='of pages that may connect, may be given often; same-origin: '
+        "those of this host and port; any: all (default: the class's own; "
+        'same-origin for echo)',
     )
     add(
         '--protocol',
         action='append',
-        default=[],
         help='a subprotocol to speak; may be given often',
     )
     add('--compress', action='store_true', help='agree to permessage-deflate')
     add(
         '--max-size',
-        type=int,
-        default=1 << 20,
+        type=at_least(0),
         metavar='BYTES',
-        help='of a message; 0: no limit (default: 1 MiB)',
+        help="of a message; 0: no limit (default: the class's own; 1 MiB)",
     )
-    add('--workers', type=int, default=1, metavar='N', help='processes')
+    add(
+        '--workers',
+        type=at_least(1),
+        default=1,
+        metavar='N',
+        help='processes that share the port (default: 1)',
+    )
     add(
         '--log-level',
-        default='info',
         metavar='LEVEL',
         choices=['debug', 'info', 'warning', 'error'],
-        help='debug, info, warning or error (default: info)',
+        help="debug, info, warning or error (default: the class's own; info)",
     )
     tls = parser.add_argument_group('TLS, to serve wss://')
     tls.add_argument('--cert', metavar='FILE', help='certificate (PEM)')
@@ -181,19 +226,19 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 def server_arguments(
     options: argparse.Namespace,
 ) -> tuple[Any, dict[str, Any]]:
-    """The address, and the other arguments of Server."""
-    origins: Any = options.origin or 'same-origin'
-    if 'any' in origins:
-        origins = ()
-    elif origins == ['same-origin']:
-        origins = 'same-origin'
-    result: dict[str, Any] = {
-        'loglevel': options.log_level.upper(),
-        'trusted_origins': origins,
-        'protocols': options.protocol,
-        'compression': 'deflate' if options.compress else None,
-        'max_size': options.max_size or None,
-    }
+    """The address, and those other arguments of Server that were given: a
+    class may have defaults of its own."""
+    result: dict[str, Any] = {}
+    if options.log_level is not None:
+        result['loglevel'] = options.log_level.upper()
+    if options.origin is not None:
+        result['trusted_origins'] = _origins(options.origin)
+    if options.protocol is not None:
+        result['protocols'] = options.protocol
+    if options.compress:
+        result['compression'] = 'deflate'
+    if options.max_size is not None:
+        result['max_size'] = options.max_size or None
     if options.cert is not None:
         result['ssl_args'] = {
             'certfile': options.cert,
@@ -202,3 +247,12 @@ def server_arguments(
     elif options.key is not None:
         raise UsageError('--key is given without --cert')
     return options.unix or (options.host, options.port), result
+
+
+def _origins(given: list[str]) -> Any:
+    for word, meaning in ('any', ()), ('same-origin', 'same-origin'):
+        if word in given:
+            if len(given) > 1:
+                raise UsageError(f'--origin {word} is not the only --origin')
+            return meaning
+    return given

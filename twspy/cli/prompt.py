@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+readline: Any
 try:
-    import readline
+    readline = importlib.import_module('readline')
 except ImportError:  # CPython can be built without
-    readline = None  # type: ignore[assignment]
+    readline = None
 
 _PROMPT = '> '
 _HISTORY_LINES = 1000
@@ -34,26 +37,36 @@ class Prompt:
         self._over = False
 
     def lines(self) -> Iterator[str]:
-        """The lines until Ctrl-D, or until interrupt()."""
+        """The lines until Ctrl-D, or until interrupt(). To be used by the
+        main thread, which gets the signals."""
         self._load_history()
         try:
-            while not self._over:
-                self._reading = True
-                try:
-                    line = input(_PROMPT)
-                except EOFError:
-                    print()
-                    return
-                except KeyboardInterrupt:
-                    if self._over:
-                        return
-                    raise
-                finally:
-                    self._reading = False
+            while (line := self._read()) is not None:
                 if line:
                     yield line
         finally:
             self._save_history()
+
+    def _read(self) -> str | None:
+        try:
+            try:
+                with self._lock:
+                    if self._over:
+                        return None
+                    self._reading = True
+                return input(_PROMPT)
+            finally:
+                # Behind this no interrupt() sends its signal any more.
+                with self._lock:
+                    self._reading = False
+        except EOFError:
+            print()
+            return None
+        except KeyboardInterrupt:
+            print()
+            if self._over:
+                return None
+            raise
 
     def print_above(self, text: str) -> None:
         """From any thread; what is being typed stays below."""
@@ -68,11 +81,12 @@ class Prompt:
 
     def interrupt(self) -> None:
         """Ends lines(), from another thread."""
-        self._over = True
-        if self._reading:
-            signal.pthread_kill(
-                threading.main_thread().ident or 0, signal.SIGINT
-            )
+        with self._lock:
+            self._over = True
+            main = threading.main_thread().ident
+            if self._reading and main is not None:
+                # Nothing else ends input().
+                signal.pthread_kill(main, signal.SIGINT)
 
     def _load_history(self) -> None:
         if readline is not None:

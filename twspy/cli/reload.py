@@ -4,10 +4,13 @@ files changes."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 _LOOK_EVERY = 0.5  # seconds
 _IGNORED = {'__pycache__', 'node_modules', 'site-packages'}
@@ -32,27 +35,46 @@ def files_below(top: Path) -> dict[Path, int]:
     return found
 
 
-def command() -> list[str]:
-    words = [word for word in sys.argv[1:] if word != '--reload']
-    return [sys.executable, '-m', 'twspy', *words]
+class _Terminated(Exception):
+    """SIGTERM has come."""
 
 
-def run_reloading() -> int:
-    """Until Ctrl-C. A server that has ended is started with the next change."""
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def run_reloading(arguments: Sequence[str]) -> int:
+    """Until Ctrl-C or SIGTERM. A server that has ended by itself, such as one
+    with a mistake in it, is started again with the next change.
+
+    arguments: those of the command line, with --reload among them
+    """
+    words = [word for word in arguments if word != '--reload']
+    command = [sys.executable, '-m', 'twspy', *words]
     top = Path.cwd()
-    while True:
-        seen = files_below(top)
-        process = subprocess.Popen(command())
-        try:
-            changed = _await_change(top, seen)
-        except KeyboardInterrupt:
-            process.wait()  # the terminal has interrupted it as well
-            return 130
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-        print(f'twspy: {changed} has changed', file=sys.stderr)
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        while True:
+            seen = files_below(top)
+            process = subprocess.Popen(command)
+            try:
+                changed = _await_change(top, seen)
+            finally:
+                _end(process)
+            print(f'twspy: {changed} has changed', file=sys.stderr)
+    except (KeyboardInterrupt, _Terminated):
+        return 0
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A Ctrl-C at a terminal has ended it already, or does so right now."""
+    try:
+        process.terminate()
+        process.wait()
+    except (KeyboardInterrupt, _Terminated):
+        process.kill()  # the user is in a hurry
+        process.wait()
+        raise
 
 
 def _await_change(top: Path, seen: dict[Path, int]) -> Path:

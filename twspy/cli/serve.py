@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from .. import Connection, Message, Server, WebSocketError
+from .display import complain
 from .options import UsageError, add_server_options, server_arguments
 from .reload import run_reloading
 
@@ -24,6 +25,7 @@ def add_parsers(commands: Any) -> None:
         'serve',
         help='run a Server',
         description='Imports a module, makes the Server and runs it.',
+        allow_abbrev=False,
     )
     parser.add_argument(
         'target',
@@ -34,7 +36,8 @@ def add_parsers(commands: Any) -> None:
     parser.add_argument(
         '--reload',
         action='store_true',
-        help='start again when a file of the program changes',
+        help='start again when a Python file below the current directory '
+        'changes',
     )
     add_server_options(parser)
     parser.set_defaults(run=run)
@@ -42,6 +45,7 @@ def add_parsers(commands: Any) -> None:
         'echo',
         help='run a server that echoes',
         description='Sends each message back to where it came from.',
+        allow_abbrev=False,
     )
     add_server_options(parser)
     parser.set_defaults(run=run, target=None, reload=False)
@@ -76,11 +80,13 @@ def find_class(target: str) -> Any:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.reload:
+        return run_reloading(options.arguments)
+    made = Echo if options.target is None else find_class(options.target)
+    address, arguments = server_arguments(options)
+    if made is Echo:
+        arguments.setdefault('trusted_origins', 'same-origin')
     try:
-        if options.reload:
-            return run_reloading()
-        made = Echo if options.target is None else find_class(options.target)
-        address, arguments = server_arguments(options)
         server = made(address, **arguments)
         if not isinstance(server, Server):
             raise UsageError(
@@ -91,10 +97,10 @@ def run(options: argparse.Namespace) -> int:
             server.run(workers=options.workers)
         else:
             server.run()
-    except UsageError as error:
-        print(f'twspy: {error}', file=sys.stderr)
-        return 2
-    except (OSError, ValueError, WebSocketError) as error:
-        print(f'twspy: {error}', file=sys.stderr)
-        return 1
+    except (OSError, WebSocketError) as error:
+        return complain(str(error), 1)
+    except ValueError as error:
+        if made is not Echo:
+            raise  # with a traceback: it may be of the class itself
+        return complain(str(error), 2)
     return 0
