@@ -92,6 +92,10 @@ class Program:
         """Send it a signal."""
         self._process.send_signal(number)
 
+    def returncode(self) -> int:
+        """Wait for its end, with its standard input left open."""
+        return self._process.wait(SOON)
+
     def wait(self) -> int:
         """Wait for its end, read the rest and return its status."""
         assert self._process.stdin is not None
