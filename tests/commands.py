@@ -8,7 +8,6 @@ import re
 import select
 import subprocess
 import sys
-import time
 from typing import NamedTuple
 
 from programs import SOON
@@ -42,7 +41,7 @@ class Terminal:
     text: what it has shown so far
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, term: str = 'dumb') -> None:
         self._end, far_end = pty.openpty()
         self.text = ''
         self._read_to = 0
@@ -52,7 +51,7 @@ class Terminal:
             stdout=far_end,
             stderr=far_end,
             start_new_session=True,
-            env={**os.environ, 'PYTHONUTF8': '1', 'TERM': 'dumb'},
+            env={**os.environ, 'PYTHONUTF8': '1', 'TERM': term},
             # So that Ctrl-C of the terminal reaches it.
             preexec_fn=take_terminal,
         )
@@ -60,6 +59,15 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C until it ends, as readline may overlook one that comes
+        while it is about to wait; returns the status."""
+        while True:
+            self.type('\x03')
+            ready, _, _ = select.select([self._end], [], [], 2)
+            if ready:
+                return self.wait()
 
     def _read(self) -> bool:
         """More of what it shows; False: it has ended."""
@@ -103,11 +111,3 @@ def take_terminal() -> None:
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def await_file(path: os.PathLike[str]) -> None:
-    """Wait until another process has made it."""
-    deadline = time.monotonic() + SOON
-    while not os.path.exists(path):
-        assert time.monotonic() < deadline, f'{path} does not come'
-        time.sleep(0.01)

@@ -197,7 +197,8 @@ def test_input_that_is_not_utf8(url: str) -> None:
 
 def test_interrupt(url: str) -> None:
     with Program(*TWSPY, 'connect', url) as program:
-        program.wait_for('connected')
+        program.type('hi')
+        program.wait_for('^< hi$')
         program.send_signal(signal.SIGINT)
         assert program.wait() == 130
         assert 'Traceback' not in program.text

@@ -46,8 +46,7 @@ def test_end_of_input(url: str) -> None:
 def test_interrupt(url: str) -> None:
     with Terminal('connect', url) as terminal:
         terminal.wait_for('> ')
-        terminal.type('\x03')
-        assert terminal.wait() == 130
+        assert terminal.interrupt() == 130
     assert 'Traceback' not in terminal.text
 
 

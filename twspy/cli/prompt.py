@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 readline: Any
@@ -28,20 +30,25 @@ def history_path() -> Path:
     return Path(state).expanduser() / 'twspy' / 'history'
 
 
+class _Over(KeyboardInterrupt):
+    """Raised by interrupt() in the main thread, out of input()."""
+
+
 class Prompt:
     """Reads lines from the terminal, with history and editing."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._reading = False
+        self._lock = threading.Lock()  # for what is printed
+        self._reading = False  # only the main thread changes it
         self._over = False
 
     def lines(self) -> Iterator[str]:
         """The lines until Ctrl-D, or until interrupt(). To be used by the
         main thread, which gets the signals."""
+        signal.signal(signal.SIGINT, self._on_signal)
         self._load_history()
         try:
-            while (line := self._read()) is not None:
+            while not self._over and (line := self._read()) is not None:
                 if line:
                     yield line
         finally:
@@ -50,23 +57,20 @@ class Prompt:
     def _read(self) -> str | None:
         try:
             try:
-                with self._lock:
-                    if self._over:
-                        return None
-                    self._reading = True
+                self._reading = True
                 return input(_PROMPT)
             finally:
-                # Behind this no interrupt() sends its signal any more.
-                with self._lock:
-                    self._reading = False
-        except EOFError:
+                self._reading = False
+        except (EOFError, _Over):
             print()
             return None
-        except KeyboardInterrupt:
-            print()
-            if self._over:
-                return None
-            raise
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self._over:
+            raise KeyboardInterrupt
+        if self._reading:
+            self._reading = False  # so that this is raised once
+            raise _Over
 
     def print_above(self, text: str) -> None:
         """From any thread; what is being typed stays below."""
@@ -81,12 +85,13 @@ class Prompt:
 
     def interrupt(self) -> None:
         """Ends lines(), from another thread."""
-        with self._lock:
-            self._over = True
-            main = threading.main_thread().ident
-            if self._reading and main is not None:
-                # Nothing else ends input().
-                signal.pthread_kill(main, signal.SIGINT)
+        self._over = True
+        main = threading.main_thread().ident
+        # Nothing but a signal ends input(). One that comes when readline is
+        # about to wait is seen only when something is typed: so once more.
+        while self._reading and main is not None:
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.05)
 
     def _load_history(self) -> None:
         if readline is not None:
