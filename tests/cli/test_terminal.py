@@ -104,7 +104,7 @@ def test_password_is_asked_for() -> None:
         with Terminal('connect', url, '--auth', 'bob') as terminal:
             terminal.wait_for('Password of bob: ')
             terminal.type('builder\r')
-            terminal.wait_for('connected to')
+            terminal.wait_for(r'connected to(.|\n)*> ')
             terminal.type('\x04')
             assert terminal.wait() == 0
         assert 'builder' not in terminal.text
