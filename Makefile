@@ -221,6 +221,15 @@ BENCH ?= bench/echo.py
 bench: $(VENV)/built $(VENV)/for-tests ## measure (BENCH=bench/echo.py, ARGS=...)
 	@$(PY) $(BENCH) $(ARGS)
 
+# ------------------------------------------------------------- documentation
+
+.PHONY: docs
+docs: $(VENV)/built $(VENV)/for-docs ## the documentation as web pages: build/docs/index.html
+	@PYTHONWARNINGS=error $(PY) docs/figures.py --check
+	@$(PY) -m sphinx -q -W --keep-going -n -b html -d build/docs-cache \
+	  docs build/docs
+	@echo "Open build/docs/index.html"
+
 # ------------------------------------------------------------------- editing
 
 .PHONY: format clean
@@ -276,6 +285,12 @@ $(VENV)/for-tests: pyproject.toml | $(PY)
 $(VENV)/for-checks: pyproject.toml $(VENV)/for-tests
 	@echo "Installing what the checks need"
 	@$(PY) -c "$(EXTRAS)" dev > $@.txt
+	@$(PIP) -r $@.txt
+	@touch $@
+
+$(VENV)/for-docs: pyproject.toml | $(PY)
+	@echo "Installing what the documentation needs"
+	@$(PY) -c "$(EXTRAS)" docs > $@.txt
 	@$(PIP) -r $@.txt
 	@touch $@
 

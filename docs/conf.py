@@ -1,0 +1,114 @@
+"""How Sphinx makes the documentation: `make docs`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import twspy  # noqa: E402
+
+project = 'twspy'
+html_show_copyright = False
+version = release = twspy.__version__
+
+extensions = ['myst_parser', 'sphinx.ext.autodoc']
+exclude_patterns = ['_build']
+html_theme = 'furo'
+html_title = f'twspy {release}'
+html_static_path = ['_static']
+html_css_files = ['custom.css']
+html_show_sphinx = False
+html_copy_source = False
+# Nothing is fetched from elsewhere: the pages work without a network.
+html_theme_options = {'navigation_with_keys': True}
+# Pages that are written beside this list find their place by a pattern, which
+# may match none.
+suppress_warnings = ['toc.empty_glob']
+
+myst_enable_extensions = ['deflist', 'fieldlist', 'colon_fence']
+myst_heading_anchors = 4
+pygments_style = 'friendly'
+
+autodoc_member_order = 'groupwise'
+autodoc_typehints = 'none'
+autodoc_preserve_defaults = True
+# Docstrings are written for help(): words in backticks are code.
+default_role = 'code'
+# Names of others, as of the standard library, can't be looked up without a
+# network. Names of twspy must be found.
+nitpick_ignore_regex = [('py:.*', r'(?!twspy\b).*')]
+
+
+# --- docstrings, which are plain text, as reStructuredText ---
+
+TERM = re.compile(r'^(\*?[\w()]+(?:, \w+)*)  +(\S.*)$')
+INDENTED = re.compile(r'^   +\S')
+
+
+def as_definitions(lines: list[str]) -> list[str]:
+    """Turn two columns, names and what they mean, into a list.
+
+    Such a block is a paragraph whose lines begin with a name and two spaces,
+    or go on in the second column.
+    """
+    out: list[str] = []
+    block: list[str] = []
+
+    def flush() -> None:
+        if (
+            block
+            and TERM.match(block[0])
+            and all(TERM.match(line) or INDENTED.match(line) for line in block)
+        ):
+            out.append('')
+            for line in block:
+                found = TERM.match(line)
+                if found:
+                    out.extend([f'``{found[1]}``', f'   {found[2]}'])
+                else:
+                    out.append(f'   {line.strip()}')
+            out.append('')
+        else:
+            out.extend(block)
+        block.clear()
+
+    for line in lines:
+        if line.strip():
+            block.append(line)
+        else:
+            flush()
+            out.append('')
+    flush()
+    return out
+
+
+def on_docstring(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    lines: list[str],
+) -> None:
+    lines[:] = as_definitions(lines)
+
+
+def on_skip(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any
+) -> bool | None:
+    """Methods of `object`, and private ones, are no part of the API."""
+    return True if name.startswith('_') else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect('autodoc-process-docstring', on_docstring)
+    app.connect('autodoc-skip-member', on_skip)
+    return {'parallel_read_safe': True}

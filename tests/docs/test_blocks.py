@@ -1,0 +1,438 @@
+"""Every code block of docs/ is run, or checked by what reads its language.
+What a block is stands in the line before it: see tests/blocks.py."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import crossplane
+import pytest
+from blocks import Block, blocks_of
+from conftest import find_program
+from ports import free_port
+from programs import ROOT, Program, run_python, wait_for_port
+
+PAGES = sorted((ROOT / 'docs').rglob('*.md'))
+PORTS = re.compile(r'\b(8000|8001|8443)\b')
+# What a reader's shell may be given; `make` and `python` are looked into.
+COMMANDS = {
+    'apt-get',
+    'certbot',
+    'cp',
+    'curl',
+    'docker',
+    'git',
+    'journalctl',
+    'kill',
+    'make',
+    'openssl',
+    'pip',
+    'python',
+    'python3.13t',
+    'systemctl',
+    'wscat',
+}
+# At most so many blocks of all pages are compiled only.
+FRAGMENTS_MAX = 12
+
+
+class Page:
+    """The blocks of a page, one after the other, in a directory."""
+
+    def __init__(self, path: Path, directory: Path) -> None:
+        self.path = path
+        self.directory = directory
+        self.ports: dict[str, int] = {}
+        self.source = ''  # of the last program, for what joins it
+        self.last: Program | None = None
+        self.server: Program | None = None
+        self.count = 0
+
+    def run(self) -> None:
+        try:
+            for block in blocks_of(self.path):
+                try:
+                    self.take(block)
+                except BaseException as error:
+                    error.add_note(f'in the block at {block}')
+                    if self.server is not None:
+                        error.add_note('the server has printed:')
+                        error.add_note(self.server.text)
+                    raise
+            self.end_server()
+        finally:
+            if self.server is not None:
+                self.server.__exit__()
+
+    def take(self, block: Block) -> None:
+        text = self.with_ports(block.text)
+        if 'file' in block.words:
+            (self.directory / block.words['file']).write_text(
+                text, encoding='utf-8'
+            )
+        if 'output' in block.words:
+            self.compare(text, block.words['output'])
+        elif block.language == 'python':
+            self.python(block, text)
+        elif block.language == 'sh':
+            check_shell(block, self.directory)
+            if 'run' in block.words:
+                self.shell(text)
+        elif block.language in CHECKS:
+            CHECKS[block.language](block)
+        else:
+            assert block.language in ('', 'text'), block.language
+            if 'config' in block.words:
+                CHECKS[block.words['config']](block)
+
+    def with_ports(self, text: str) -> str:
+        def replace(found: re.Match[str]) -> str:
+            if found[0] not in self.ports:
+                self.ports[found[0]] = free_port()
+            return str(self.ports[found[0]])
+
+        return PORTS.sub(replace, text)
+
+    def python(self, block: Block, text: str) -> None:
+        words = block.words
+        if 'join' in words:
+            text = self.source + text
+        ast.parse(text)
+        if 'fragment' in words:
+            return
+        self.source = text
+        runs = not words.keys() & {'file'} or words.keys() & {
+            'server',
+            'arguments',
+        }
+        if not runs:
+            return
+        self.count += 1
+        name = words.get('file') or f'block{self.count}.py'
+        (self.directory / name).write_text(text, encoding='utf-8')
+        if 'server' in words:
+            self.end_server()
+        arguments = shlex.split(self.with_ports(words.get('arguments', '')))
+        program = run_python(name, *arguments, cwd=self.directory)
+        self.last = program
+        if 'server' in words:
+            self.server = program
+            found = PORTS.search(block.text)
+            assert found is not None, 'a server needs a port'
+            wait_for_port(self.ports[found[0]])
+            return
+        with program:
+            for line in words.get('stdin', '').split('|'):
+                if line:
+                    program.type(line)
+            status = program.wait()
+            if 'raises' in words:
+                assert status != 0
+                last = program.lines[-1].partition(':')[0]
+                assert last.rpartition('.')[2] == words['raises'], program.text
+            else:
+                assert status == 0, program.text
+
+    def shell(self, text: str) -> None:
+        done = subprocess.run(
+            ['sh', '-ec', text],
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=40,
+        )
+        assert done.returncode == 0, done.stdout
+
+    def compare(self, text: str, whose: str) -> None:
+        program = self.server if whose == 'server' else self.last
+        assert program is not None, 'there is no program before it'
+        place = 0
+        for line in text.splitlines():
+            pattern = '.*'.join(map(re.escape, line.split('...')))
+            while True:
+                if place == len(program.lines):
+                    assert program is self.server, (
+                        f'{line!r} is not in {program.text!r}'
+                    )
+                    program.next_line()
+                place += 1
+                if re.fullmatch(pattern, program.lines[place - 1]):
+                    break
+
+    def end_server(self) -> None:
+        """Servers end with Ctrl-C, and nothing has gone wrong."""
+        server, self.server = self.server, None
+        if server is None:
+            return
+        with server:
+            server.send_signal(signal.SIGINT)
+            assert server.wait() == 0, server.text
+            assert 'Traceback' not in server.text
+
+
+# --- what is not run ---
+
+
+def check_shell(block: Block, directory: Path) -> None:
+    """The commands are known ones; files and targets are there."""
+    text = block.text.replace('\\\n', ' ')
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        while words and re.match(r'^\w+=', words[0]):
+            del words[0]
+        if not words:
+            continue
+        assert words[0] in COMMANDS, f'{words[0]!r} is not in COMMANDS'
+        if words[0] == 'make':
+            makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
+            for target in words[1:]:
+                if '=' not in target:
+                    assert re.search(rf'^{target}:', makefile, re.M), line
+        elif words[0].startswith('python'):
+            check_python(words[1:], directory)
+
+
+def check_python(words: list[str], directory: Path) -> None:
+    while words and re.fullmatch(r'-[a-zA-LN-Z]', words[0]):
+        del words[: 2 if words[0] in '-X-W' else 1]
+    if not words:
+        return
+    if words[0] == '-m':
+        part = words[1].replace('.', '/')
+        if part.partition('/')[0] == 'twspy':
+            assert (ROOT / f'{part}.py').exists() or (
+                ROOT / part / '__main__.py'
+            ).exists(), words[1]
+    else:
+        places = directory, ROOT
+        assert any((place / words[0]).exists() for place in places), words[0]
+
+
+def check_nginx(block: Block) -> None:
+    """What stands in /etc/nginx/conf.d, or the whole file."""
+    text = block.text
+    if 'http {' not in text:
+        text = f'events {{}}\nhttp {{\n{text}\n}}\n'
+    path = scratch(block, 'nginx.conf', text)
+    parsed = crossplane.parse(str(path), check_args=True, check_ctx=True)
+    assert parsed['status'] == 'ok', parsed['errors']
+    program = shutil.which('nginx', path='/usr/sbin:/usr/bin')
+    if program is not None and 'ssl_certificate' not in text:
+        run_tool(program, '-t', '-q', '-p', str(path.parent), '-c', str(path))
+
+
+HAPROXY_SECTIONS = {'global', 'defaults', 'frontend', 'backend'}
+HAPROXY_WORDS = {
+    'acl',
+    'balance',
+    'bind',
+    'default_backend',
+    'http-request',
+    'maxconn',
+    'mode',
+    'option',
+    'server',
+    'timeout',
+    'use_backend',
+}
+
+
+def check_haproxy(block: Block) -> None:
+    for line in block.text.splitlines():
+        words = line.split()
+        if words and not words[0].startswith('#'):
+            known = HAPROXY_WORDS if line[0] == ' ' else HAPROXY_SECTIONS
+            assert words[0] in known, line
+    program = shutil.which('haproxy', path='/usr/sbin:/usr/bin')
+    if program is not None:
+        text = re.sub(r' ssl crt \S+', '', block.text)
+        run_tool(program, '-c', '-f', str(scratch(block, 'h.cfg', text)))
+
+
+def check_caddy(block: Block) -> None:
+    depth = 0
+    for line in block.text.splitlines():
+        words = line.split()
+        if not words:
+            continue
+        if words == ['}']:
+            depth -= 1
+        elif depth:
+            known = {'reverse_proxy', 'root', 'file_server', 'handle'}
+            assert words[0] in known, line
+        depth += words[-1] == '{'
+        assert depth >= 0
+    assert depth == 0
+    program = shutil.which('caddy')
+    if program is not None:
+        path = scratch(block, 'Caddyfile', block.text)
+        run_tool(
+            program, 'validate', '--adapter', 'caddyfile', '--config', path
+        )
+
+
+SYSTEMD = {'Unit', 'Service', 'Socket', 'Install'}
+
+
+def check_systemd(block: Block) -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(block.text)
+    assert parser.sections()
+    assert set(parser.sections()) <= SYSTEMD
+    kind = 'socket' if 'Socket' in parser else 'service'
+    if kind == 'service':
+        assert parser['Service']['ExecStart'].startswith('/')
+    program = shutil.which('systemd-analyze')
+    if program is not None:
+        text = re.sub(r'(?m)^Exec(\w+)=.*', r'Exec\1=/bin/true', block.text)
+        path = scratch(block, f'chat.{kind}', text)
+        other = path.with_name('chat.service')
+        if not other.exists():
+            other.write_text('[Service]\nExecStart=/bin/true\n')
+        run_tool(program, 'verify', '--man=no', str(path))
+
+
+DOCKER = set(
+    'FROM RUN COPY WORKDIR USER EXPOSE CMD ENV STOPSIGNAL HEALTHCHECK'.split()
+)
+
+
+def check_docker(block: Block) -> None:
+    text = block.text.replace('\\\n', ' ')
+    lines = [line for line in text.splitlines() if line]
+    assert lines[0].startswith('FROM ')
+    for line in lines:
+        assert line.split()[0] in DOCKER or line.startswith('#'), line
+    (command,) = (line for line in lines if line.startswith('CMD '))
+    # In the form that starts no shell, which would not pass signals on.
+    assert isinstance(ast.literal_eval(command[4:]), list)
+
+
+def check_javascript(block: Block) -> None:
+    path = scratch(block, 'script.js', block.text)
+    run_tool(find_program('node'), '--check', str(path))
+
+
+def check_html(block: Block) -> None:
+    scripts = re.findall(r'<script>\n(.*?)</script>', block.text, re.S)
+    assert scripts or '<script' not in block.text
+    for script in scripts:
+        path = scratch(block, 'script.js', script)
+        run_tool(find_program('node'), '--check', str(path))
+
+
+CHECKS = {
+    'caddy': check_caddy,
+    'docker': check_docker,
+    'haproxy': check_haproxy,
+    'html': check_html,
+    'ini': check_systemd,
+    'javascript': check_javascript,
+    'nginx': check_nginx,
+}
+
+directories: list[Path] = []
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path) -> Path:
+    """Where the checks write what they give to tools."""
+    directories[:] = [tmp_path / 'checks']
+    directories[0].mkdir()
+    return tmp_path
+
+
+def scratch(block: Block, name: str, text: str) -> Path:
+    path = directories[0] / name
+    path.write_text(text, encoding='utf-8')
+    return path
+
+
+def run_tool(*command: str | Path) -> None:
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=40,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+# --- the tests ---
+
+
+@pytest.mark.parametrize(
+    'path', PAGES, ids=lambda path: str(path.relative_to(ROOT / 'docs'))
+)
+def test_page(path: Path, tmp_path: Path) -> None:
+    place = tmp_path / 'page'
+    place.mkdir()
+    Page(path, place).run()
+
+
+def test_few_blocks_are_fragments() -> None:
+    fragments = [
+        str(block)
+        for path in PAGES
+        for block in blocks_of(path)
+        if 'fragment' in block.words
+    ]
+    assert len(fragments) <= FRAGMENTS_MAX, fragments
+
+
+BROKEN = {
+    'a program that raises': '```python\nraise SystemExit(3)\n```\n',
+    'no Python': '```python\ndef f(:\n```\n',
+    'another output': (
+        '```python\nprint(1)\n```\n\n'
+        '<!-- test: output -->\n```text\n2\n```\n'
+    ),
+    'another error': (
+        '<!-- test: raises KeyError -->\n```python\nopen("none")\n```\n'
+    ),
+    'no error': '<!-- test: raises OSError -->\n```python\n1\n```\n',
+    'a fragment that is none': (
+        '<!-- test: fragment -->\n```python\nif:\n```\n'
+    ),
+    'a server with a traceback': (
+        '<!-- test: server -->\n```python\nimport twspy\n'
+        'class S(twspy.Server):\n'
+        '    def onopen(self, client): 1 / 0\n'
+        "S(('127.0.0.1', 8000)).run()\n```\n\n"
+        "```python\nimport twspy\ntwspy.connect('ws://127.0.0.1:8000/')"
+        '.close()\n```\n'
+    ),
+    'an unknown word': '<!-- test: frgment -->\n```python\n1\n```\n',
+    'a word without a block': '<!-- test: join -->\n\n```python\n1\n```\n',
+    'no target of make': '```sh\nmake nonsense\n```\n',
+    'no file': '```sh\npython nowhere.py\n```\n',
+    'an unknown command': '```sh\nrm -rf x\n```\n',
+    'shell that fails': '<!-- test: run -->\n```sh\ncp a b\n```\n',
+    'nginx': '```nginx\nserver { listn 80; }\n```\n',
+    'nginx elsewhere': '```nginx\nproxy_pass http://a;\n```\n',
+    'haproxy': '<!-- test: config haproxy -->\n```text\nfronted a\n```\n',
+    'caddy': '<!-- test: config caddy -->\n```text\na {\n```\n',
+    'systemd': '```ini\n[Service]\nExecStart=python\n```\n',
+    'docker': '```docker\nFROM a\nCMD python x.py\n```\n',
+    'javascript': '```javascript\nlet = ;\n```\n',
+    'html': '```html\n<script>\nlet = ;\n</script>\n```\n',
+    'a language nobody checks': '```perl\n1\n```\n',
+}
+
+
+@pytest.mark.parametrize('kind', BROKEN)
+def test_what_is_broken_is_found(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / 'page.md'
+    path.write_text(f'# A page\n\n{BROKEN[kind]}', encoding='utf-8')
+    with pytest.raises((AssertionError, SyntaxError)):
+        Page(path, tmp_path).run()
