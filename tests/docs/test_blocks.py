@@ -87,7 +87,7 @@ class Page:
                 self.shell(text)
         elif block.language in CHECKS:
             CHECKS[block.language](block)
-        else:
+        elif not block.language.startswith('{'):  # a directive has its own
             assert block.language in ('', 'text'), block.language
             if 'config' in block.words:
                 CHECKS[block.words['config']](block)
