@@ -63,13 +63,13 @@ class HandshakeError(WebSocketError, ConnectionError):
     begins where that is text, and which header fields came, in one printable
     line. Values of fields may be secret (Set-Cookie) and stay in `headers`.
 
-    status   HTTP status code: on a client the one that the server answered,
-             on a server the one to answer; None where it did not come to it
-    headers  header fields of that answer, a mapping; a twspy.Headers, which
-             does not care about case, where a server answered
-    body     beginning of that answer's body, as bytes
-    by_proxy True where a proxy has refused: the server was not asked, and
-             status, headers and body are the proxy's
+    status    HTTP status code: on a client the one that the server answered,
+              on a server the one to answer; None where it did not come to it
+    headers   header fields of that answer, a mapping; a twspy.Headers, which
+              does not care about case, where a server answered
+    body      beginning of that answer's body, as bytes
+    by_proxy  True where a proxy has refused: the server was not asked, and
+              status, headers and body are the proxy's
     """
 
     __module__ = 'twspy'

@@ -201,7 +201,7 @@ def check_shell(block: Block, directory: Path) -> None:
 
 
 def check_python(words: list[str], directory: Path) -> None:
-    while words and re.fullmatch(r'-[a-zA-LN-Z]', words[0]):
+    while words and re.fullmatch(r'-[a-ln-zA-Z]', words[0]):
         del words[: 2 if words[0] in '-X-W' else 1]
     if not words:
         return
