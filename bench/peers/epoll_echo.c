@@ -2,10 +2,10 @@
  * UTF-8 check, no time limits, no statistics, no fragments; of a peer it
  * believes everything. Shares no code with twspy.
  *
- * usage: epoll_echo [echo|fanout]
+ * usage: epoll_echo [--fanout]
  *
  * Prints its port. An echo is unmasked into the place where it was received,
- * and all echoes of one recv() leave in one send(). With "fanout" a message
+ * and all echoes of one recv() leave in one send(). With --fanout a message
  * goes to all clients. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -422,7 +422,7 @@ main(int argc, char **argv)
 {
     static struct epoll_event events[EVENTS];
     struct rlimit files;
-    fanout = argc > 1 && strcmp(argv[1], "fanout") == 0;
+    fanout = argc > 1 && strcmp(argv[1], "--fanout") == 0;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files);

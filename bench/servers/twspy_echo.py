@@ -1,10 +1,15 @@
 """Echoes with twspy, as its documentation shows; prints the port.
 
-usage: twspy_echo.py [text|binary]
+usage: twspy_echo.py [text|binary] [--fanout] [--deflate] [--spin]
+                     [--tls CERTFILE KEYFILE]
+
+With --fanout a message goes to all clients. With --spin a thread computes in
+Python all the time.
 """
 
+import argparse
 import logging
-import sys
+import threading
 
 import twspy
 
@@ -19,10 +24,43 @@ class BinaryEcho(twspy.Server):
         client.send(twspy.BinaryMessage(message.payload))
 
 
+class Fanout(twspy.Server):
+    def onmessage(self, client, message):
+        self.broadcast(message)
+
+
+def spin() -> None:
+    number = 0
+    while True:
+        number = (number * 3 + 1) % 1_000_003
+
+
 def main() -> None:
-    kind = BinaryEcho if sys.argv[1:] == ['binary'] else TextEcho
+    parser = argparse.ArgumentParser()
+    parser.add_argument('kind', nargs='?', default='text')
+    parser.add_argument('--fanout', action='store_true')
+    parser.add_argument('--deflate', action='store_true')
+    parser.add_argument('--spin', action='store_true')
+    parser.add_argument('--tls', nargs=2, default=[None, None])
+    options = parser.parse_args()
+    certfile, keyfile = options.tls
+    kind = BinaryEcho if options.kind == 'binary' else TextEcho
     # The load counts messages in flight by number, whatever their size.
-    server = kind(('127.0.0.1', 0), loglevel=logging.ERROR, max_size=None)
+    server = (Fanout if options.fanout else kind)(
+        ('127.0.0.1', 0),
+        loglevel=logging.ERROR,
+        max_size=None,
+        compression=twspy.DeflateMessage(
+            server_max_window_bits=12, client_max_window_bits=12, mem_level=5
+        )
+        if options.deflate
+        else None,
+        ssl_args={'certfile': certfile, 'keyfile': keyfile}
+        if certfile
+        else None,
+    )
+    if options.spin:
+        threading.Thread(target=spin, daemon=True).start()
     print(server.address[1], flush=True)
     server.run()
 

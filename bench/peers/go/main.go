@@ -1,6 +1,6 @@
 // Echoes with gorilla/websocket or nbio; prints the port.
 //
-// usage: echo (gorilla|nbio) [CERTFILE KEYFILE]
+// usage: echo (gorilla|nbio) [--tls CERTFILE KEYFILE]
 package main
 
 import (
@@ -12,9 +12,18 @@ import (
 	"runtime"
 
 	"github.com/gorilla/websocket"
+	"github.com/lesismal/nbio/logging"
 	nb "github.com/lesismal/nbio/nbhttp"
 	nbws "github.com/lesismal/nbio/nbhttp/websocket"
 )
+
+func listen(network, address string) (net.Listener, error) {
+	listener, err := net.Listen(network, address)
+	if err == nil {
+		fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	}
+	return listener, err
+}
 
 func serveGorilla(w http.ResponseWriter, r *http.Request) {
 	upgrader := websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }}
@@ -32,19 +41,19 @@ func serveGorilla(w http.ResponseWriter, r *http.Request) {
 }
 
 func runGorilla(files []string) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 	handler := http.HandlerFunc(serveGorilla)
-	if len(files) == 2 {
-		log.Fatal(http.ServeTLS(listener, handler, files[0], files[1]))
+	if len(files) == 3 {
+		log.Fatal(http.ServeTLS(listener, handler, files[1], files[2]))
 	}
 	log.Fatal(http.Serve(listener, handler))
 }
 
 func runNbio() {
+	logging.SetLevel(logging.LevelError)
 	upgrader := nbws.NewUpgrader()
 	upgrader.CheckOrigin = func(*http.Request) bool { return true }
 	upgrader.OnMessage(func(client *nbws.Conn, kind nbws.MessageType, data []byte) {
@@ -56,13 +65,12 @@ func runNbio() {
 	})
 	engine := nb.NewEngine(nb.Config{
 		Network: "tcp", Addrs: []string{"127.0.0.1:0"}, Handler: mux,
-		MaxLoad: 1000000, ReadLimit: 1 << 30,
+		MaxLoad: 1000000, ReadLimit: 1 << 30, NPoller: 1,
+		Listen: listen,
 	})
 	if err := engine.Start(); err != nil {
 		log.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(engine.Addrs[0])
-	fmt.Println(port)
 	select {}
 }
 

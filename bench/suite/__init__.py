@@ -1,0 +1,1 @@
+"""The runner of `make bench`: servers and clients of twspy and of others."""
