@@ -2,8 +2,9 @@
 
 Prints one line of JSON. Every echo is compared.
 
-usage: python_client.py (twspy|websockets|websocket-client|picows)
-                        PORT SIZE SECONDS [CERTFILE]
+usage: python_client.py NAME PORT SIZE SECONDS [CERTFILE]
+
+NAME is one of twspy, twspy-connect, websockets, websocket-client, picows.
 """
 
 from __future__ import annotations
@@ -51,16 +52,36 @@ def context_of(certfile: str | None) -> ssl.SSLContext | None:
 def run_twspy(
     url: str, payload: bytes, seconds: float, certfile: str | None
 ) -> None:
+    """The blocking socket: frames, as they come."""
+    import twspy
+
+    host, _, port = url.split('/')[2].partition(':')
+    sock = twspy.websocket(max_size=None)
+    if certfile:
+        sock.enable_ssl(cafile=certfile, server_hostname='localhost')
+    sock.connect((host, int(port)))
+    frame = twspy.Frame(twspy.OPCODE_BINARY, payload)
+
+    def trip() -> object:
+        sock.send(frame)
+        return sock.recv().payload
+
+    repeat(trip, seconds, payload)
+    sock.close()
+
+
+def run_twspy_connect(
+    url: str, payload: bytes, seconds: float, certfile: str | None
+) -> None:
+    """connect(): messages, with keepalive."""
     import twspy
 
     ssl_args = {'cafile': certfile} if certfile else None
-    message = twspy.Frame(twspy.OPCODE_BINARY, payload)
-    with twspy.websocket(ssl_args=ssl_args) as sock:
-        sock.connect(url)
+    with twspy.connect(url, ssl_args=ssl_args, max_size=None) as conn:
 
         def trip() -> object:
-            sock.send(message)
-            return sock.recv().payload
+            conn.send(payload)
+            return conn.recv().payload
 
         repeat(trip, seconds, payload)
 
@@ -157,6 +178,7 @@ def run_picows(
 
 RUN = {
     'twspy': run_twspy,
+    'twspy-connect': run_twspy_connect,
     'websockets': run_websockets,
     'websocket-client': run_websocket_client,
     'picows': run_picows,
@@ -168,7 +190,7 @@ def main() -> None:
     scheme = 'wss' if certfile else 'ws'
     payload = bytes(range(256)) * (int(size) // 256 + 1)
     RUN[name](
-        f'{scheme}://localhost:{port}/' if certfile else f'ws://127.0.0.1:{port}/',
+        f'wss://localhost:{port}/' if certfile else f'ws://127.0.0.1:{port}/',
         payload[: int(size)],
         float(seconds),
         certfile[0] if certfile else None,

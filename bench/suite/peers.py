@@ -156,9 +156,14 @@ def client(python: str, name: str) -> tuple[object, ...]:
 
 CLIENTS = {
     SUBJECT: Client(
-        'twspy, blocking',
+        'twspy.websocket',
         version_of_twspy,
         client(sys.executable, SUBJECT),
+    ),
+    'twspy-connect': Client(
+        'twspy.connect()',
+        version_of_twspy,
+        client(sys.executable, 'twspy-connect'),
     ),
     'websockets-sync': Client(
         'websockets.sync',
