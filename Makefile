@@ -217,9 +217,13 @@ fuzz-replay: packages-dev ## give each fuzzer the inputs that are kept, once
 	@$(CORE) CC=clang SANITIZE=$(FUZZ_SANITIZE) fuzzers
 	@tools/run_fuzzers.sh $(FUZZERS) $(JOBS) replay $(FUZZ)
 
-BENCH ?= bench/echo.py
-bench: $(VENV)/built $(VENV)/for-tests ## measure (BENCH=bench/echo.py, ARGS=...)
-	@$(PY) $(BENCH) $(ARGS)
+# What others need is installed into build/peers. One of the smaller programs:
+# BENCH=bench/idle.py ARGS='--clients 5000'.
+BENCH ?= bench/run.py
+BENCH_ARGS = $(if $(QUICK),--quick) $(if $(CELLS),--cells '$(CELLS)') \
+  $(if $(PEERS),--peers '$(PEERS)') $(if $(ROUNDS),--rounds $(ROUNDS))
+bench: $(VENV)/built $(VENV)/for-tests ## measure beside others, into docs/benchmarks (QUICK=1, CELLS=small,tls PEERS=twspy,uws ROUNDS=5)
+	@$(PY) $(BENCH) $(if $(filter bench/run.py,$(BENCH)),$(BENCH_ARGS)) $(ARGS)
 
 # ------------------------------------------------------------- documentation
 

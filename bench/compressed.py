@@ -15,11 +15,12 @@ import sys
 import time
 import zlib
 from contextlib import ExitStack
+from importlib.metadata import version
 from statistics import median
 from typing import NamedTuple
 
 from deflate import chat
-from echo import HERE, Failure, version_of
+from suite.system import BENCH, Failure
 from support import (
     CLOSE,
     Running,
@@ -286,7 +287,7 @@ def measure_echoes(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         servers = {
             each: stack.enter_context(
-                serving(HERE / 'servers' / each[1].program, *each[1].words)
+                serving(BENCH / 'servers' / each[1].program, *each[1].words)
             )
             for each in settings
         }
@@ -352,7 +353,7 @@ def idle_memory(
         time.sleep(REST)
         return (user_memory(server.pid) - before) / options.idle
 
-    path = HERE / 'servers' / setting.program
+    path = BENCH / 'servers' / setting.program
     with serving(path, *setting.words) as server:
         for client in open_some(0, WARM_UP):
             client.close()
@@ -399,7 +400,10 @@ def main() -> int:
     options = parse_options()
     raise_file_limit()
     take_last_core()
-    versions = ', '.join(map(version_of, ('twspy', 'websockets', 'aiohttp')))
+    versions = ', '.join(
+        f'{name} {version(name)}'
+        for name in ('twspy', 'websockets', 'aiohttp')
+    )
     print(
         f'{versions}; {options.connections} connections, {options.depth} '
         f'chat messages of 1 KiB in flight on each; {options.rounds} rounds '

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from echo import Failure
+from suite.system import Failure
 from support import take_last_core
 
 HERE = Path(__file__).resolve().parent

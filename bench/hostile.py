@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from echo import Failure
+from suite.system import Failure
 from support import (
     CLOSE,
     CONTINUATION,

@@ -22,7 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from echo import LOAD, LOAD_TIME, Failure, compile_load, on_core
+from suite.installing import LOAD, compile_load
+from suite.measuring import LOAD_TIME
+from suite.system import Failure, on_core
 from support import ECHO_SERVER, Running, serving
 
 # Most clock reads are no system call (vdso(7)), so strace does not see them.

@@ -15,7 +15,7 @@ import sys
 import time
 from statistics import mean
 
-from echo import Failure
+from suite.system import Failure
 from support import (
     CLOSE,
     ECHO,

@@ -40,9 +40,9 @@ from suite.system import (
 )
 
 FULL = ROOT / 'docs' / 'benchmarks'
-QUICK = ROOT / 'build' / 'bench' / 'quick'
-QUICK_PEERS = (SUBJECT, LIMIT, 'uws', 'picows', 'websockets', 'ws')
-QUICK_CLIENT_PEERS = (SUBJECT, 'websockets-sync', 'beast')
+PARTIAL = ROOT / 'build' / 'bench' / 'partial'
+QUICK_SERVERS = (SUBJECT, LIMIT, 'uws', 'picows', 'websockets', 'ws')
+QUICK_CALLERS = (SUBJECT, 'websockets-sync', 'beast')
 # The server of the clients: the first that is there and can do TLS or not.
 SERVERS_OF_CLIENTS = ('uws', LIMIT, SUBJECT)
 LATENCY = 'latency'  # the cell that needs the C loop
@@ -69,7 +69,7 @@ class Run:
 
     def install(self) -> None:
         """Those that are asked for, and the server of the clients."""
-        peers = {name: SERVERS[name] for name in self.options.peers}
+        peers = {name: SERVERS[name] for name in self.options.servers}
         wanted = {**peers}
         if any(name in CLIENT_CELLS for name in self.options.cells):
             for name in SERVERS_OF_CLIENTS[:2]:
@@ -95,7 +95,7 @@ class Run:
     def servers(self) -> list[str]:
         return [
             name
-            for name in self.options.peers
+            for name in self.options.servers
             if self.is_there(SERVERS[name].title)
         ]
 
@@ -243,6 +243,7 @@ def parse_options() -> argparse.Namespace:
     add('--list', action='store_true', help='tell the names, and end')
     options = parser.parse_args()
     quick = options.quick
+    partial = quick or options.cells or options.peers
     cells = [*CELLS, *CLIENT_CELLS]
     if options.list:
         print('cells:', *cells)
@@ -258,18 +259,17 @@ def parse_options() -> argparse.Namespace:
         [*quick_cells, *QUICK_CLIENTS] if quick else cells,
     )
     known = list(dict.fromkeys([*SERVERS, *CLIENTS]))
-    default = [*QUICK_PEERS, *QUICK_CLIENT_PEERS] if quick else known
-    peers = choose(parser, 'peer', options.peers, known, default)
-    options.peers = list(
-        dict.fromkeys(name for name in peers if name in SERVERS)
-    )
-    options.clients = list(
-        dict.fromkeys(name for name in peers if name in CLIENTS)
-    )
+    peers = choose(parser, 'peer', options.peers, known, [])
+    for field, all_of_them, quick_ones in (
+        ('servers', SERVERS, QUICK_SERVERS),
+        ('clients', CLIENTS, QUICK_CALLERS),
+    ):
+        default = list(quick_ones if quick else all_of_them)
+        chosen = [name for name in peers if name in all_of_them]
+        setattr(options, field, chosen if peers else default)
     options.rounds = options.rounds or (2 if quick else 3)
     options.seconds = options.seconds or (0.5 if quick else 1.0)
-    partial = quick or words_of(parser.parse_args().cells)
-    options.out = options.out or (QUICK if partial else FULL)
+    options.out = options.out or (PARTIAL if partial else FULL)
     return options
 
 

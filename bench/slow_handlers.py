@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from echo import Failure
+from suite.system import Failure
 from support import (
     TEXT,
     connect,

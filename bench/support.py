@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from echo import START_TIME, STOP_TIME, Failure, on_core
+from suite.servers import START_TIME, STOP_TIME
+from suite.system import Failure, on_core
 
 ECHO_SERVER = Path(__file__).resolve().parent / 'servers' / 'twspy_echo.py'
 TICKS = os.sysconf('SC_CLK_TCK')

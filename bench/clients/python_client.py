@@ -187,7 +187,6 @@ RUN = {
 
 def main() -> None:
     name, port, size, seconds, *certfile = sys.argv[1:]
-    scheme = 'wss' if certfile else 'ws'
     payload = bytes(range(256)) * (int(size) // 256 + 1)
     RUN[name](
         f'wss://localhost:{port}/' if certfile else f'ws://127.0.0.1:{port}/',

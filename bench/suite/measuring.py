@@ -68,8 +68,7 @@ def call(command: list[str], seconds: float) -> Result:
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 timeout=seconds + LOAD_TIME,
                 env=environment(),
