@@ -27,7 +27,7 @@
 enum {
     SCRATCH = 512 * 1024,
     EVENTS = 1024,
-    HEAD = 8192,  /* of a request at most */
+    HEAD = 8192, /* of a request at most */
     MASKED = 0x80,
     CLOSE = 8,
     PING = 9,
@@ -43,10 +43,10 @@ struct bytes {
 
 struct client {
     int fd;
-    bool open;    /* the handshake is done */
-    bool ending;  /* it sent a Close frame */
-    bool writing; /* EPOLLOUT is on */
-    size_t index; /* in `clients` */
+    bool open;        /* the handshake is done */
+    bool ending;      /* it sent a Close frame */
+    bool writing;     /* EPOLLOUT is on */
+    size_t index;     /* in `clients` */
     struct bytes in;  /* the beginning of a frame, or of a request */
     struct bytes out; /* what the socket did not take */
 };
@@ -138,8 +138,8 @@ send_bytes(struct client *client, const uint8_t *data, size_t length)
 static bool
 send_rest(struct client *client)
 {
-    ssize_t sent = send(client->fd, client->out.data, client->out.length,
-                        MSG_NOSIGNAL);
+    ssize_t sent =
+        send(client->fd, client->out.data, client->out.length, MSG_NOSIGNAL);
     if (sent < 0) {
         return errno == EAGAIN;
     }
@@ -445,8 +445,8 @@ main(int argc, char **argv)
                 accept_clients(listener);
                 continue;
             }
-            bool going = (events[i].events & EPOLLOUT) == 0
-                         || send_rest(client);
+            bool going =
+                (events[i].events & EPOLLOUT) == 0 || send_rest(client);
             if (going && (events[i].events & ~(uint32_t)EPOLLOUT) != 0) {
                 going = receive(client);
             }
