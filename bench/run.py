@@ -47,6 +47,13 @@ QUICK_CALLERS = (SUBJECT, 'websockets-sync', 'beast')
 SERVERS_OF_CLIENTS = ('uws', LIMIT, SUBJECT)
 LATENCY = 'latency'  # the cell that needs the C loop
 
+# What measuring takes beside the measured time, in seconds: about.
+START = 0.6  # a server
+BESIDE = 0.3  # a round
+FANOUT = 2.5  # a round with many connections
+IDLE = 10.0  # a server that gets 10,000 clients
+SECONDS_LEAST = 0.2  # shorter rounds tell nothing
+
 
 class Run:
     """What is measured, and what has come of it."""
@@ -99,7 +106,35 @@ class Run:
             if self.is_there(SERVERS[name].title)
         ]
 
+    def fit(self) -> None:
+        """Shorten the rounds so that all of it takes the minutes it may."""
+        runs = 0
+        fixed = 0.0
+        for name in self.options.cells:
+            if name in CELLS:
+                servers = len(list(able(CELLS[name], self.servers())))
+                fixed += servers * START
+                if CELLS[name].how == 'idle':
+                    fixed += servers * IDLE
+                    continue
+                if 'fanout' in name:
+                    fixed += servers * self.options.rounds * FANOUT
+            else:
+                servers = len(self.options.clients)
+            runs += servers * self.options.rounds
+        fixed += runs * (self.settings.warmup + BESIDE)
+        room = (60 * self.options.minutes - fixed) / max(runs, 1)
+        self.settings.seconds = max(
+            min(self.settings.seconds, round(room, 2)), SECONDS_LEAST
+        )
+        expected = fixed + runs * self.settings.seconds
+        tell(
+            f'{runs} rounds of {self.settings.seconds:g} s, about '
+            f'{expected / 60:.0f} minutes'
+        )
+
     def measure(self) -> None:
+        self.fit()
         # Installing took its own time.
         self.settings.deadline = time.monotonic() + 60 * self.options.minutes
         for name in self.options.cells:
@@ -149,8 +184,8 @@ class Run:
         options = self.options
         lines = [
             f'`make bench`, {self.begun:%Y-%m-%d %H:%M}: medians of '
-            f'{options.rounds} rounds of {options.seconds:g} s in turn, with '
-            'the lowest and the highest in brackets. '
+            f'{options.rounds} rounds of {self.settings.seconds:g} s in '
+            'turn, with the lowest and the highest in brackets. '
             '[bench/README.md](../../bench/README.md) tells the method.',
             '',
             f'- {machine()}; {self.busy:.2f} processes were running when it '
@@ -236,7 +271,12 @@ def parse_options() -> argparse.Namespace:
     add('--cells', default='', help='names, with commas; all by default')
     add('--peers', default='', help='servers and clients, likewise')
     add('--rounds', type=int, default=0, help='3, or 2 if quick')
-    add('--seconds', type=float, default=0.0, help='of a round: 1, or 0.5')
+    add(
+        '--seconds',
+        type=float,
+        default=0.0,
+        help='of a round, at most: 1, or 0.5',
+    )
     add('--warmup', type=float, default=0.2, help='seconds before that')
     add('--minutes', type=float, default=24.0, help='to measure at most')
     add('--out', type=Path, help='folder for tables and chart')

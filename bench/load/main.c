@@ -17,6 +17,7 @@
 #define OPEN_TIME (120 * SECOND)
 #define DRAIN_TIME (10 * SECOND)
 #define CLOSE_TIME (5 * SECOND)
+#define CLOSE_TIME_EACH (SECOND / 250)
 #define HOLD_TIME (3600 * SECOND)
 
 enum {
@@ -193,7 +194,8 @@ close_all(struct load *load)
     for (unsigned i = 0; i < load->plan.connections; i++) {
         peer_close(load, &load->peers[i]);
     }
-    run(load, CLOSE_TIME, ALL_CLOSED);
+    run(load, CLOSE_TIME + load->plan.connections * CLOSE_TIME_EACH,
+        ALL_CLOSED);
     if (load->alive > 0) {
         fprintf(stderr, "%u Close frames were not answered\n", load->alive);
         load->counts.errors += load->alive;
