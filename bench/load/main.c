@@ -16,7 +16,7 @@
 
 #define OPEN_TIME (120 * SECOND)
 #define DRAIN_TIME (10 * SECOND)
-#define CLOSE_TIME (5 * SECOND)
+#define CLOSE_TIME (15 * SECOND)
 #define CLOSE_TIME_EACH (SECOND / 250)
 #define HOLD_TIME (3600 * SECOND)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .cells import CLIENT_CELLS, Cell
 from .installing import CERTIFICATE, LOAD, environment
-from .peers import CLIENTS, LIMIT, SERVERS, Client
+from .peers import CLIENTS, LIMIT, SERVERS, Peer
 from .servers import Server, resident
 from .system import Failure, cores, on_core
 
@@ -247,7 +247,7 @@ def hold_clients(server: Server, cell: Cell) -> Result:
 
 
 def measure_client(
-    client: Client, server: Server, name: str, settings: Settings
+    client: Peer, server: Server, name: str, settings: Settings
 ) -> Result:
     size, tls = CLIENT_CELLS[name]
     words = [*map(str, client.command), str(server.port), str(size)]

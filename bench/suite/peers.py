@@ -19,7 +19,8 @@ def version_of_twspy() -> str:
 
 
 class Peer(NamedTuple):
-    """A server. What it can do beside plain echoes stands in `can`:
+    """A server, or a client. What a server can do beside plain echoes stands
+    in `can`:
 
     tls, deflate, fanout; spin: a thread in Python beside it; idle: 10,000
     clients
@@ -142,45 +143,38 @@ SERVERS = {
 }
 
 
-class Client(NamedTuple):
-    """A program that sends, waits for the echo, and sends again."""
-
-    title: str
-    install: Callable[[], str]
-    command: tuple[object, ...]
-
-
 def client(python: str, name: str) -> tuple[object, ...]:
     return (python, BENCH / 'clients' / 'python_client.py', name)
 
 
+# Programs that send, wait for the echo, and send again.
 CLIENTS = {
-    SUBJECT: Client(
+    SUBJECT: Peer(
         'twspy.websocket',
         version_of_twspy,
         client(sys.executable, SUBJECT),
     ),
-    'twspy-connect': Client(
+    'twspy-connect': Peer(
         'twspy.connect()',
         version_of_twspy,
         client(sys.executable, 'twspy-connect'),
     ),
-    'websockets-sync': Client(
+    'websockets-sync': Peer(
         'websockets.sync',
         package('websockets'),
         client(VENV_PYTHON, 'websockets'),
     ),
-    'websocket-client': Client(
+    'websocket-client': Peer(
         'websocket-client',
         package('websocket-client'),
         client(VENV_PYTHON, 'websocket-client'),
     ),
-    'picows': Client(
+    'picows': Peer(
         'picows, uvloop',
         package('picows', 'uvloop'),
         client(VENV_PYTHON, 'picows'),
     ),
-    'beast': Client(
+    'beast': Peer(
         'Boost.Beast, blocking (C++)',
         installing.install_beast,
         (INSTALLED / 'beast',),

@@ -210,6 +210,19 @@ def section(name: str, record: Record) -> list[str]:
 # The whole -------------------------------------------------------------------
 
 
+def both_ratios(results: Results, peer: str, counter: str) -> str:
+    """Times as many a second / times less processor time; '' if not there."""
+    if peer not in results:
+        return ''
+    pairs = zip(
+        cpu_each(results[peer], counter),
+        cpu_each(results[SUBJECT], counter),
+        strict=False,
+    )
+    cpu = middle([theirs / ours for theirs, ours in pairs if ours], '.2f')
+    return f'{against(results, peer, "rate")} / {cpu}'
+
+
 def summary(records: dict[str, Record]) -> list[str]:
     """One row for each cell: messages a second, and CPU, as ratios."""
     rows = []
@@ -220,24 +233,12 @@ def summary(records: dict[str, Record]) -> list[str]:
         if SUBJECT not in results:
             continue
         counter = 'handshakes' if CELLS[name].how == 'churn' else 'messages'
-        own = cpu_each(results[SUBJECT], counter)
-
-        def ratios(peer: str, own: list[float] = own, **at: Any) -> str:
-            if peer not in at['results']:
-                return ''
-            theirs = cpu_each(at['results'][peer], at['counter'])
-            pairs = zip(theirs, own, strict=False)
-            cpu = [a / b for a, b in pairs if b]
-            rate = against(at['results'], peer, 'rate')
-            return f'{rate} / {middle(cpu, ".2f")}'
-
-        at = {'results': results, 'counter': counter}
         rows.append(
             [
                 CELLS[name].title,
                 middle(pick(results[SUBJECT], 'rate'), ',.0f'),
                 *(
-                    ratios(peer, **at)
+                    both_ratios(results, peer, counter)
                     for peer in (LIMIT, 'uws', 'picows', 'websockets')
                 ),
             ]

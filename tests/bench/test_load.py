@@ -36,7 +36,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [
             *(*compiler, '-std=c11', '-D_GNU_SOURCE', '-O1', '-Werror'),
-            *(*flags, '-o', program, *LOAD.glob('*.c')),
+            *(*flags, '-o', str(program), *map(str, LOAD.glob('*.c'))),
             *('-lssl', '-lcrypto', '-lz'),
         ],
         check=True,
