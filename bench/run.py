@@ -194,11 +194,8 @@ class Run:
             f'{first_line([*compiler(), "--version"])}; '
             f'{first_line(["openssl", "version"])}',
         ]
-        lines += [
-            f'- {title}: {version}'
-            for title, version in self.versions.items()
-            if title != version
-        ]
+        texts = ', '.join(self.versions.values()).split(', ')
+        lines.append(f'- {", ".join(dict.fromkeys(texts))}')
         if self.half:
             lines.append(
                 f'- half of what the C loop does: {self.half:,.0f} messages/s'

@@ -8,14 +8,19 @@ from typing import NamedTuple
 
 from . import installing
 from .installing import CERTIFICATE, INSTALLED, VENV
-from .system import BENCH, PEERS, first_line
+from .system import BENCH, PEERS, Failure, first_line
 
 VENV_PYTHON = str(VENV / 'bin' / 'python')
 
 
 def version_of_twspy() -> str:
     code = 'import twspy; print("twspy", twspy.__version__)'
-    return first_line([sys.executable, '-c', code])
+    version = first_line([sys.executable, '-c', code])
+    if not version:
+        raise Failure('twspy cannot be imported: make build')
+    git = ['git', '-C', str(BENCH), 'describe', '--always', '--dirty']
+    commit = first_line([*git, '--exclude=*'])
+    return f'{version} ({commit})' if commit else version
 
 
 class Peer(NamedTuple):
