@@ -50,13 +50,13 @@ def tell(text: str) -> None:
 
 
 def parse(name: str, done: subprocess.CompletedProcess[str]) -> Result:
-    """The line of a load or a client; it fails where anything was wrong."""
+    """The last line of a load or a client; fails where anything was wrong."""
     if done.returncode != 0:
         told = (done.stderr.strip() or done.stdout.strip())[:300]
         raise Failure(f'status {done.returncode}: {told}')
     try:
-        result: Result = json.loads(done.stdout)
-    except ValueError as error:
+        result: Result = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as error:
         raise Failure(f'{name} printed {done.stdout[:200]!r}') from error
     return result
 
