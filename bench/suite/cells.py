@@ -162,8 +162,8 @@ CELLS = {
         flags=('idle', 'tls'),
     ),
     'idle-deflate': Cell(
-        'idle, compressed, after 10 messages of 1 KiB',
-        (*IDLE, '--each', '10', '--compress'),
+        'idle, compressed, after 5 messages of 1 KiB',
+        (*IDLE, '--each', '5', '--compress'),
         'idle',
         flags=('idle', 'deflate'),
     ),
