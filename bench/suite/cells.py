@@ -102,7 +102,7 @@ CELLS = {
     ),
     'fanout-10000': Cell(
         '128 B text of one to 10,000',
-        fanout(9900),
+        fanout(10_000),
         'fanout',
         flags=('fanout',),
     ),

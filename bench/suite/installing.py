@@ -171,7 +171,7 @@ def install_uws() -> str:
     vendored = folder / 'vendor' / 'libuwebsockets-sys'
     source, target = PEERS / 'uws_echo.cpp', INSTALLED / 'uws_echo'
     if not vendored.exists():
-        run(['cargo', 'vendor', '--locked', '-q', 'vendor'], folder)
+        run(['cargo', 'vendor', '-q', 'vendor'], folder)
     version = tomllib.loads((vendored / 'Cargo.toml').read_text())
     if not is_newer(target, source):
         sockets = vendored / 'uWebSockets' / 'uSockets' / 'src'
