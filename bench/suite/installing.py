@@ -245,7 +245,7 @@ def install_rust() -> str:
     folder = copied('rust')
     target = folder / 'target' / 'release' / 'echo'
     if not is_newer(target, PEERS / 'rust' / 'src' / 'main.rs'):
-        run(['cargo', 'build', '--release', '--locked', '-q'], folder)
+        run(['cargo', 'build', '--release', '-q'], folder)
     lock = tomllib.loads((folder / 'Cargo.lock').read_text())
     version = next(
         entry['version']
