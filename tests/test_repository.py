@@ -1,6 +1,7 @@
 """The build and the tools: what they say when something is missing, and that
 a failure of what they run is a failure of theirs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -157,3 +158,53 @@ def test_source_archive_holds_what_a_build_needs(tmp_path: Path) -> None:
     needed.add('twspy/py.typed')
     assert needed - names == set()
     assert not [name for name in names if name.endswith(('.so', '.o'))]
+
+
+def coverage_of(
+    tmp_path: Path, lines_run: int, calls: int
+) -> subprocess.CompletedProcess[str]:
+    """Of a layer with ten lines and one function."""
+    name = 'csrc/protocol/mask.c'
+    summary = {
+        'filename': name,
+        'line_total': 10,
+        'line_covered': lines_run,
+        'branch_total': 4,
+        'branch_covered': 3,
+    }
+    function = {'name': 'tws_mask', 'lineno': 7, 'execution_count': calls}
+    details = {'file': name, 'functions': [function]}
+    for file, entry in (('summary', summary), ('details', details)):
+        text = json.dumps({'files': [entry]})
+        (tmp_path / file).write_text(text, encoding='utf-8')
+    return run(
+        sys.executable,
+        'tools/report_coverage.py',
+        '--at-least=csrc/protocol=90',
+        f'--called=csrc/protocol={tmp_path / "details"}',
+        f'C tests={tmp_path / "summary"}',
+    )
+
+
+def test_coverage_that_is_enough_is_told(tmp_path: Path) -> None:
+    done = coverage_of(tmp_path, 9, 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == [
+        'csrc/protocol',
+        *('90.0', '%', '75.0', '%'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ('lines_run', 'calls', 'message'),
+    [
+        (8, 1, 'csrc/protocol: 80.0 % of its lines ran, which should be 90 %'),
+        (10, 0, 'csrc/protocol/mask.c:7: tws_mask() was never called'),
+    ],
+)
+def test_coverage_that_is_too_low_fails(
+    tmp_path: Path, lines_run: int, calls: int, message: str
+) -> None:
+    done = coverage_of(tmp_path, lines_run, calls)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith(message)
