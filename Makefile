@@ -83,7 +83,7 @@ conformance: $(VENV)/built $(VENV)/for-tests ## RFC 6455 section by section, as 
 # LEAK_FRAMES=30 says more about an allocation, but finds no leak.
 ASAN_LIB = build/asan/lib
 LEAK_FRAMES ?= 2
-ASAN_SHARES ?= $(shell echo $$((2 * $(JOBS))))
+ASAN_SHARES ?= $(TEST_JOBS)
 # What is elsewhere drives other programs, the same code once more, or no C.
 ASAN_TESTS = tests/unit tests/integration
 asan: packages-dev $(VENV)/built $(VENV)/for-tests node-packages ## run the Python tests on a build with sanitizers
