@@ -156,7 +156,9 @@ coverage: packages-dev $(VENV)/for-checks $(if $(QUICK),,$(VENV)/built node-pack
 	  'C tests=$(COVERAGE)/c-summary.json' $(if $(QUICK),,\
 	  'all tests=$(COVERAGE)/all-summary.json' Python=$(COVERAGE)/python.json)
 
-# The build stands beside the plain one, as that of `make asan` does.
+# The build stands beside the plain one, as that of `make asan` does. Counts are
+# written when a process ends by itself, which those of pytest-xdist do not;
+# what a killed one has left behind is told in python.err, and left out.
 .PHONY: coverage coverage-python
 coverage-python:
 	@echo "Building twspy with counters"
@@ -165,17 +167,20 @@ coverage-python:
 	  --build-temp $(COVERAGE)/temp --build-lib $(COVERAGE)/lib
 	@TWSPY_TEST_BUILD=$(CURDIR)/$(COVERAGE)/lib PYTHONPATH=$(CURDIR)/$(COVERAGE)/lib \
 	  PYTHONSAFEPATH=1 COVERAGE_FILE=$(CURDIR)/$(COVERAGE)/python.data \
-	  $(VENV)/bin/coverage run -m pytest -q -p no:cacheprovider -n $(TEST_JOBS) \
-	  --dist worksteal tests/unit tests/integration $(ARGS)
+	  COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml SANITIZER= \
+	  tools/run_asan.sh $(PY) $(COVERAGE)/logs $(TEST_JOBS) tests/unit tests/integration
 	@$(GCOVR) --json $(COVERAGE)/extension.json $(COVERAGE)/temp 2> $(COVERAGE)/extension.err || \
 	  { cat $(COVERAGE)/extension.err; exit 1; }
 	@mkdir -p $(COVERAGE)/html/c
 	@$(GCOVR) -a $(COVERAGE)/c.json -a $(COVERAGE)/extension.json \
-	  --json-summary $(COVERAGE)/all-summary.json --html-nested $(COVERAGE)/html/c/index.html
-	@export COVERAGE_FILE=$(CURDIR)/$(COVERAGE)/python.data; \
+	  --json-summary $(COVERAGE)/all-summary.json \
+	  --html-nested $(COVERAGE)/html/c/index.html 2> $(COVERAGE)/html.err || \
+	  { cat $(COVERAGE)/html.err; exit 1; }
+	@export COVERAGE_FILE=$(CURDIR)/$(COVERAGE)/python.data; { \
 	  $(VENV)/bin/coverage combine -q && \
 	  $(VENV)/bin/coverage json -q -o $(COVERAGE)/python.json && \
-	  $(VENV)/bin/coverage html -q -d $(COVERAGE)/html/python
+	  $(VENV)/bin/coverage html -q -d $(COVERAGE)/html/python; \
+	  } 2> $(COVERAGE)/python.err || { cat $(COVERAGE)/python.err; exit 1; }
 	@echo "Line by line: $(COVERAGE)/html"
 
 lint: packages-dev $(VENV)/for-checks ## style of Python and C, layers, banned calls, a test for each file

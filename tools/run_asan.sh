@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs the Python tests of some directories in processes side by side, as the
-# leak sanitizer speaks when a process ends, which pytest-xdist does not hear
-# of. Files are dealt out by their size. $SANITIZER is loaded first into all.
+# leak sanitizer speaks, and counters of coverage are written, when a process
+# ends by itself; those of pytest-xdist do not. Files are dealt out by their
+# size. $SANITIZER is loaded first into all.
 #
 # usage: SANITIZER=LIBRARIES run_asan.sh PYTHON LOGS PROCESSES DIRECTORY...
 #        SANITIZER=LIBRARIES run_asan.sh PYTHON LOGS 1 PYTEST_ARGUMENT...
