@@ -52,5 +52,14 @@ if [ -z "$names" ]; then
     echo "no fuzzer was found" >&2
     exit 1
 fi
+# Where all are run, each has seeds: `replay` or not, they come first.
+if [ $# -lt 4 ]; then
+    for name in $names; do
+        if [ ! -d "fuzz/corpus/$name" ]; then
+            echo "fuzz_$name has no corpus in fuzz/corpus/$name" >&2
+            exit 1
+        fi
+    done
+fi
 # It fails where one of them does.
 printf '%s\n' $names | xargs -P "$jobs" -n 1 "$0" "$directory" one "$seconds"
