@@ -4,16 +4,17 @@ pip install flask
 python beside_wsgi.py [PORT [WEBSOCKET_PORT]]   then open http://127.0.0.1:8000/
 
 Pages and WebSockets have a port each, in one process: so a view may call
-`broadcast()`. The page's origin is named, as it is not that of the WebSocket's
-port. With Django, `app` is what `get_wsgi_application()` returns; in production
-a server such as nginx hands both out on one port.
+`broadcast()`. The page's origin is named, as it is not that of the
+WebSocket's port. With Django, `app` is what `get_wsgi_application()` returns;
+in production a server such as nginx hands both out on one port.
 """
 
 import sys
 from wsgiref.simple_server import make_server
 
-import twspy
 from flask import Flask, request
+
+import twspy
 
 app = Flask(__name__)
 

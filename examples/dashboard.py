@@ -27,6 +27,7 @@ const socket = new WebSocket(location.href.replace('http', 'ws'));
 socket.onmessage = (event) => {
   points.push(...JSON.parse(event.data));
   points.splice(0, points.length - 120);
+  if (!points.length) return;
   const most = Math.max(1, ...points.map((point) => point.load));
   document.querySelector('output').value = points.at(-1).load.toFixed(2);
   document.querySelector('polyline').setAttribute('points', points.map(
@@ -37,8 +38,10 @@ socket.onmessage = (event) => {
 
 
 class Dashboard(twspy.Server):
-    points = deque(maxlen=120)
-    lock = threading.Lock()
+    def __init__(self, address, **options):
+        super().__init__(address, **options)
+        self.points = deque(maxlen=120)
+        self.lock = threading.Lock()
 
     def onrequest(self, request):
         headers = {'Content-Type': 'text/html; charset=utf-8'}

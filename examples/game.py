@@ -76,15 +76,15 @@ class Game(twspy.Server):
             picture += struct.pack('>HH', *map(int, client.place))
         return picture
 
-    def play(self, over):
+    def play(self):
         last = due = time.monotonic()
-        while not over.is_set():
+        while True:
             now = time.monotonic()
             self.broadcast(twspy.BinaryMessage(self.move(now - last)))
             last = now
             # By the clock, not by sleeping: so it stays 60 a second.
             due = max(due + 1 / RATE, now)
-            over.wait(due - time.monotonic())
+            time.sleep(due - now)
 
 
 if __name__ == '__main__':
@@ -92,12 +92,5 @@ if __name__ == '__main__':
     game = Game(
         ('127.0.0.1', port), trusted_origins='same-origin', max_size=1000
     )
-    over = threading.Event()
-    with game:
-        player = threading.Thread(target=game.play, args=[over])
-        player.start()
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            over.set()
-            player.join()
+    threading.Thread(target=game.play, daemon=True).start()
+    game.run()

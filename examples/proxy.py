@@ -2,8 +2,8 @@
 
 python proxy.py URL [PORT]
 
-Each client has a connection of its own to the server behind, with the path,
-the query and the subprotocol that it asked for. Messages are printed.
+Each client has a connection of its own to the server behind, with the path
+and the query that it asked for. Messages are printed.
 """
 
 import sys
@@ -16,11 +16,13 @@ class Proxy(twspy.Server):
     behind = 'ws://127.0.0.1:8001'
 
     def onopen(self, client):
-        sock = client.sock
-        client.far = twspy.connect(
-            self.behind.rstrip('/') + sock.location,
-            protocols=[sock.protocol] if sock.protocol else [],
-        )
+        url = self.behind.rstrip('/') + client.sock.request.target
+        try:
+            client.far = twspy.connect(url)
+        except (OSError, twspy.WebSocketError) as error:
+            print(f'{client}: {error}')
+            client.close(twspy.CLOSE_BAD_GATEWAY)
+            return
         threading.Thread(target=self.back, args=[client]).start()
 
     def back(self, client):

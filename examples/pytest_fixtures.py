@@ -7,6 +7,7 @@ server and stops it. `twspy.pair()` needs no port at all.
 """
 
 import pytest
+
 import twspy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -50,9 +51,14 @@ def echo_server() -> Iterator[int]:
 
 def test_every_example_is_tested() -> None:
     names = {path.name for path in EXAMPLES.glob('*.py')}
-    text = Path(__file__).read_text(encoding='utf-8')
+    text = ''.join(
+        path.read_text(encoding='utf-8')
+        for path in ROOT.glob('tests/*/test_example*.py')
+    )
     assert names
     assert [name for name in names if f"'{name}'" not in text] == []
+    listed = (EXAMPLES / 'README.md').read_text(encoding='utf-8')
+    assert set(re.findall(r'\((\w+\.py)\)', listed)) == names
 
 
 def test_echo_server(tmp_path: Path) -> None:
