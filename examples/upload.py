@@ -50,14 +50,14 @@ class Uploads(twspy.Server):
         ) as file:
             told = 0
             try:
-                with client.recv_stream() as stream:
-                    for piece in stream:
-                        file.write(piece)
-                        if file.tell() - told >= 1 << 18:
-                            told = file.tell()
-                            client.send(f'{{"bytes": {told}}}')
-            except twspy.SocketClosed:
-                Path(file.name).unlink()  # it did not come whole
+                for piece in client.recv_stream():
+                    file.write(piece)
+                    if file.tell() - told >= 1 << 18:
+                        told = file.tell()
+                        client.send(f'{{"bytes": {told}}}')
+            except (twspy.SocketClosed, TypeError):
+                Path(file.name).unlink()  # it came in part, or is a text
+                client.close(twspy.CLOSE_NOACCEPT_DTYPE)
                 return
         path = Path(file.name)
         client.send(

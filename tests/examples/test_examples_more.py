@@ -20,6 +20,7 @@ import websockets.sync.server
 from ports import free_port, refusing_port
 from programs import ROOT, SOON, Program, run_python
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
 import twspy
 
@@ -48,10 +49,10 @@ def connect(
     return websockets.sync.client.connect(url, proxy=None, **options)
 
 
-def fetch(url: str) -> str:
-    """A page, with no proxy of the environment's."""
+def fetch(url: str, data: bytes | None = None) -> str:
+    """A page, with no proxy of the environment's; `data` is posted."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=SOON) as answer:
+    with opener.open(url, data, timeout=SOON) as answer:
         text: str = answer.read().decode()
         return text
 
@@ -258,6 +259,12 @@ def test_upload_that_is_given_up(tmp_path: Path) -> None:
                 assert said['bytes'] <= 600_000
             assert (target / said['name']).read_bytes() == b'x' * 600_000
         with connect(f'ws://{place}/') as client:
+            client.send('a text')
+            with pytest.raises(ConnectionClosed) as caught:
+                client.recv(SOON)
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 1003
+        with connect(f'ws://{place}/') as client:
             pieces = iter([b'x' * 300_000])
 
             def broken() -> Iterator[bytes]:
@@ -280,10 +287,7 @@ def test_beside_wsgi(tmp_path: Path) -> None:
         page = program.wait_for(r'^open (http://127\.0\.0\.1:\d+)/$')[1]
         assert f"'ws://127.0.0.1:{address}/'" in fetch(f'{page}/')
         with connect(f'ws://127.0.0.1:{address}/', origin=page) as client:
-            fetch_opener = urllib.request.build_opener(
-                urllib.request.ProxyHandler({})
-            )
-            fetch_opener.open(f'{page}/news', b'text=hello', timeout=SOON)
+            assert fetch(f'{page}/news', b'text=hello') == ''
             assert client.recv(SOON) == 'hello'
         with pytest.raises(twspy.HandshakeError):
             twspy.connect(
