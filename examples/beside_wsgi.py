@@ -10,6 +10,7 @@ in production a server such as nginx hands both out on one port.
 """
 
 import sys
+import threading
 from wsgiref.simple_server import make_server
 
 from flask import Flask, request
@@ -55,9 +56,7 @@ if __name__ == '__main__':
         app.config['news'] = twspy.Server(
             ('127.0.0.1', socket_port), trusted_origins=[origin]
         )
-        with app.config['news']:
-            print(f'open {origin}/', flush=True)
-            try:
-                pages.serve_forever()
-            except KeyboardInterrupt:
-                pass
+        threading.Thread(target=pages.serve_forever, daemon=True).start()
+        print(f'open {origin}/', flush=True)
+        app.config['news'].run()  # until Ctrl-C
+        pages.shutdown()

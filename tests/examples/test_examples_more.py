@@ -20,7 +20,6 @@ import websockets.sync.server
 from ports import free_port, refusing_port
 from programs import ROOT, SOON, Program, run_python
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection
 
 import twspy
 
@@ -283,8 +282,8 @@ def test_beside_wsgi(tmp_path: Path) -> None:
     with run_python(
         EXAMPLES / 'beside_wsgi.py', '0', '0', cwd=tmp_path
     ) as program:
-        address = program.wait_for(LISTENING)[1]
         page = program.wait_for(r'^open (http://127\.0\.0\.1:\d+)/$')[1]
+        address = program.wait_for(LISTENING)[1]
         assert f"'ws://127.0.0.1:{address}/'" in fetch(f'{page}/')
         with connect(f'ws://127.0.0.1:{address}/', origin=page) as client:
             assert fetch(f'{page}/news', b'text=hello') == ''
