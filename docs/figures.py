@@ -1,7 +1,7 @@
 """Draws the figures of the documentation, as SVG.
 
-    python docs/figures.py          writes docs/figures/*.svg
-    python docs/figures.py --check  says whether they are as they should be
+python docs/figures.py          writes docs/figures/*.svg
+python docs/figures.py --check  says whether they are as they should be
 """
 
 from __future__ import annotations

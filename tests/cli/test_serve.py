@@ -32,6 +32,9 @@ class App(twspy.Server):
     def onmessage(self, client, message):
         client.send('ANSWER')
 
+class Plain(twspy.Server):
+    pass
+
 class Nested:
     App = App
 
@@ -93,6 +96,29 @@ def test_classes(app: Path, name: str) -> None:
                 client.recv(timeout=20)
         program.send_signal(signal.SIGTERM)
         assert program.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'admitted'),
+    [
+        ('Plain', [], False),
+        ('Plain', ['--origin', 'any'], True),
+        ('App', [], True),  # has its own rules
+        ('App', ['--origin', 'http://b.example'], False),
+        ('App', ['--origin', 'http://a.example'], True),
+    ],
+)
+def test_origins(
+    app: Path, name: str, options: list[str], admitted: bool
+) -> None:
+    with serving(app.parent, 'serve', f'app:{name}', *options) as (_, url):
+        try:
+            twspy.connect(url, origin='http://a.example', proxy=None).close()
+        except twspy.HandshakeError as error:
+            assert error.status == 403
+            assert not admitted
+        else:
+            assert admitted
 
 
 def test_tls_workers_and_log_level(

@@ -394,8 +394,7 @@ BROKEN = {
     'a program that raises': '```python\nraise SystemExit(3)\n```\n',
     'no Python': '```python\ndef f(:\n```\n',
     'another output': (
-        '```python\nprint(1)\n```\n\n'
-        '<!-- test: output -->\n```text\n2\n```\n'
+        '```python\nprint(1)\n```\n\n<!-- test: output -->\n```text\n2\n```\n'
     ),
     'another error': (
         '<!-- test: raises KeyError -->\n```python\nopen("none")\n```\n'

@@ -186,8 +186,8 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         action='append',
         metavar='ORIGIN',
         help='of pages that may connect, may be given often; same-origin: '
-        "those of this host and port; any: all (default: the class's own; "
-        'same-origin for echo)',
+        'those of this host and port; any: all (default: same-origin, but '
+        'for a class with an __init__ of its own)',
     )
     add(
         '--protocol',
