@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import crossplane
@@ -146,6 +148,12 @@ class Page:
             cwd=self.directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+                'PYTEST_ADDOPTS': '-p no:cacheprovider',
+                'PYTEST_DISABLE_PLUGIN_AUTOLOAD': '1',
+            },
             text=True,
             timeout=40,
         )
@@ -371,6 +379,8 @@ def run_tool(*command: str | Path) -> None:
 # --- the tests ---
 
 
+# A tutorial is a dozen programs, one after the other.
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     'path', PAGES, ids=lambda path: str(path.relative_to(ROOT / 'docs'))
 )
