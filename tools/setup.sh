@@ -3,7 +3,8 @@
 # otherwise names them and stops.
 #
 #   tools/setup.sh build    what `make demo` needs: compiler, headers, Python
-#   tools/setup.sh test     also what the tests need: Node, npm, curl, Chromium
+#   tools/setup.sh test     also what the tests need: Node, npm, curl, Chromium,
+#                           openssl
 #   tools/setup.sh dev      also what the checks need: clang, valgrind, ...
 #
 # Only what is missing is installed: a tool that came from elsewhere counts.
@@ -77,6 +78,7 @@ look_for_test() {
     # Node from elsewhere than Debian brings npm; Debian's does not.
     have npm || missing npm nodejs-npm node
     have curl || missing curl curl curl
+    have openssl || missing openssl openssl openssl@3
     have chromium || have chromium-browser || have google-chrome ||
         missing chromium chromium chromium
 }

@@ -18,13 +18,12 @@ PAGE = (ROOT / 'docs' / 'errors.md').read_text(encoding='utf-8')
 GAP = '\0'  # stands for what a format puts in
 
 STRING = r'"(?:[^"\\]|\\.)*"'
-CODES = {
-    name: number
-    for name, number in re.findall(
+CODES = dict(
+    re.findall(
         r'(TWS_CLOSE_\w+) = (\d+)',
         (ROOT / 'csrc/protocol/close_code.h').read_text(encoding='utf-8'),
     )
-}
+)
 
 
 class Told(NamedTuple):
@@ -255,16 +254,16 @@ def test_log() -> None:
 
 
 def test_close_codes() -> None:
-    rows = re.findall(r'^\| (\d{4}) \| `(\w+)` \|', section('Close codes'), re.M)
+    rows = re.findall(
+        r'^\| (\d{4}) \| `(\w+)` \|', section('Close codes'), re.M
+    )
     assert {int(code) for code, _ in rows} == set(_MEANINGS)
     for code, name in rows:
         assert getattr(twspy, f'CLOSE_{name}') == int(code)
 
 
 def test_classes() -> None:
-    rows = re.findall(
-        r'^\| \[`(\w+)`\]\(#(\w+)\) \| `(\w+)` \|', PAGE, re.M
-    )
+    rows = re.findall(r'^\| \[`(\w+)`\]\(#(\w+)\) \| `(\w+)` \|', PAGE, re.M)
     named = set()
     for name, anchor, base in rows:
         assert re.search(rf'^## {name}$', PAGE, re.M)

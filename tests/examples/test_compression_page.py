@@ -1,41 +1,19 @@
-"""docs/compression.md: its programs run, and its defaults are those of the
-package."""
+"""docs/compression.md: its defaults are those of the package, and what it
+gives to servers is agreed on. tests/docs runs its programs."""
 
 from __future__ import annotations
 
 import re
-import signal
-from pathlib import Path
 
 import pytest
-from ports import free_port
-from programs import ROOT, run_python, wait_for_port
+from blocks import programs_of
+from programs import ROOT
 
 import twspy
 
-PAGE = (ROOT / 'docs' / 'compression.md').read_text(encoding='utf-8')
-PROGRAMS = re.findall(r'```python\n(.*?)```', PAGE, re.S)
-
-
-def write(path: Path, program: str, port: int) -> str:
-    assert program.count('8000') == 1
-    path.write_text(program.replace('8000', str(port)), encoding='utf-8')
-    return path.name
-
-
-def test_server_and_client(tmp_path: Path) -> None:
-    server, client = PROGRAMS[:2]
-    port = free_port()
-    server_name = write(tmp_path / 'server.py', server, port)
-    client_name = write(tmp_path / 'client.py', client, port)
-    with run_python(server_name, cwd=tmp_path) as serving:
-        wait_for_port(port)
-        with run_python(client_name, cwd=tmp_path) as running:
-            assert running.wait() == 0
-            assert running.lines[0] == 'Hello, ' * 100
-            assert 'DeflateMessage of a client' in running.lines[1]
-        serving.send_signal(signal.SIGINT)
-        assert serving.wait() == 0
+PATH = ROOT / 'docs' / 'compression.md'
+PAGE = PATH.read_text(encoding='utf-8')
+PROGRAMS = programs_of(PATH)
 
 
 @pytest.mark.parametrize('program', PROGRAMS[2:])

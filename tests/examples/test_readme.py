@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from blocks import programs_of
 from certificates import Certificates
 from credentials import challenges, digest
 from ports import free_port
@@ -33,7 +34,7 @@ def readme() -> str:
 
 def programs() -> dict[str, str]:
     """The README's programs, each by a phrase that only it has."""
-    found = re.findall(r'```python\n(.*?)```', readme(), re.S)
+    found = programs_of(ROOT / 'README.md')
     names = {
         'class EchoServer': 'server',
         'with twspy.connect': 'client',
