@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import sys
@@ -34,6 +35,7 @@ html_theme_options = {'navigation_with_keys': True}
 myst_enable_extensions = ['deflist', 'fieldlist', 'colon_fence']
 myst_heading_anchors = 4
 pygments_style = 'friendly'
+smartquotes = False
 
 autodoc_member_order = 'groupwise'
 autodoc_typehints = 'none'
@@ -47,6 +49,7 @@ nitpick_ignore_regex = [('py:.*', r'(?!twspy\b).*')]
 
 # --- docstrings, which are plain text, as reStructuredText ---
 
+CODE = re.compile(r'(?<![`\w])`([^`\n]+(?:\n[^`\n]+)?)`(?![`_])')
 TERM = re.compile(r'^(\*?[\w()]+(?:, \w+)*)  +(\S.*)$')
 INDENTED = re.compile(r'^   +\S')
 
@@ -88,6 +91,24 @@ def as_definitions(lines: list[str]) -> list[str]:
     return out
 
 
+def emphasized(lines: list[str], names: set[str]) -> list[str]:
+    """Where a sentence begins with arguments and a colon, these in bold."""
+
+    def mark(found: re.Match[str]) -> str:
+        if found[1] and set(found[1].split(', ')) <= names:
+            return f'**{found[1]}**: '
+        return found[0]
+
+    out = []
+    before = ''
+    for line in lines:
+        if not before or before.endswith('.'):
+            line = re.sub(r'^(\w+(?:, \w+)*): ', mark, line)
+        out.append(re.sub(r'(?<=\. )(\w+(?:, \w+)*): ', mark, line))
+        before = line.strip()
+    return out
+
+
 def on_docstring(
     app: Sphinx,
     what: str,
@@ -96,7 +117,13 @@ def on_docstring(
     options: object,
     lines: list[str],
 ) -> None:
-    lines[:] = as_definitions(lines)
+    # Literals, as interpreted text would swallow backslashes.
+    text = CODE.sub(r'``\1``', '\n'.join(lines))
+    try:
+        names = set(inspect.signature(obj).parameters)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        names = set()
+    lines[:] = emphasized(as_definitions(text.split('\n')), names)
 
 
 def on_skip(
