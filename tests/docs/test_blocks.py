@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import functools
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import crossplane
@@ -32,6 +34,7 @@ COMMANDS = {
     'docker',
     'git',
     'journalctl',
+    'jq',
     'kill',
     'make',
     'openssl',
@@ -39,7 +42,7 @@ COMMANDS = {
     'python',
     'python3.13t',
     'systemctl',
-    'wscat',
+    'twspy',
 }
 # At most so many blocks of all pages are compiled only.
 FRAGMENTS_MAX = 12
@@ -84,7 +87,7 @@ class Page:
         elif block.language == 'python':
             self.python(block, text)
         elif block.language == 'sh':
-            check_shell(block, self.directory)
+            check_shell(text, self.directory)
             if 'run' in block.words:
                 self.shell(text)
         elif block.language in CHECKS:
@@ -93,6 +96,9 @@ class Page:
             assert block.language in ('', 'text'), block.language
             if 'config' in block.words:
                 CHECKS[block.words['config']](block)
+            else:  # what is typed into a shell, amid what it answers
+                typed = re.findall(r'^\$ (.*)$', text, re.M)
+                check_shell('\n'.join(typed), self.directory)
 
     def with_ports(self, text: str) -> str:
         def replace(found: re.Match[str]) -> str:
@@ -189,23 +195,63 @@ class Page:
 # --- what is not run ---
 
 
-def check_shell(block: Block, directory: Path) -> None:
+def commands_of(text: str) -> Iterator[list[str]]:
+    """The words of each command, as a shell would split them."""
+    for line in text.replace('\\\n', ' ').splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        command: list[str] = []
+        for word in words:
+            if set(word) <= set('|&;'):
+                yield command
+                command = []
+            else:
+                command.append(word)
+        yield command
+
+
+def check_shell(text: str, directory: Path) -> None:
     """The commands are known ones; files and targets are there."""
-    text = block.text.replace('\\\n', ' ')
-    for line in text.splitlines():
-        words = shlex.split(line, comments=True)
+    for words in commands_of(text):
         while words and re.match(r'^\w+=', words[0]):
             del words[0]
         if not words:
             continue
-        assert words[0] in COMMANDS, f'{words[0]!r} is not in COMMANDS'
-        if words[0] == 'make':
+        name, arguments = words[0], words[1:]
+        assert name in COMMANDS, f'{name!r} is not in COMMANDS'
+        if name == 'make':
             makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
-            for target in words[1:]:
+            for target in arguments:
                 if '=' not in target:
-                    assert re.search(rf'^{target}:', makefile, re.M), line
-        elif words[0].startswith('python'):
-            check_python(words[1:], directory)
+                    assert re.search(rf'^{target}:', makefile, re.M), words
+        elif name == 'twspy':
+            check_twspy(arguments)
+        elif name.startswith('python'):
+            check_python(arguments, directory)
+
+
+@functools.cache
+def help_of(*words: str) -> str:
+    return subprocess.run(
+        [sys.executable, '-m', 'twspy', *words, '--help'],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def check_twspy(words: list[str]) -> None:
+    """Its commands and options are in its own help."""
+    if words and not words[0].startswith('-'):
+        assert re.search(rf'\b{re.escape(words[0])}\b', help_of()), words
+        help_text = help_of(words[0])
+    else:
+        help_text = help_of()
+    for word in words:
+        option = re.match(r'--?[a-z][a-z-]*', word)
+        if option:
+            pattern = rf'(?<![\w-]){re.escape(option[0])}(?![\w-])'
+            assert re.search(pattern, help_text), f'{option[0]} of {words}'
 
 
 def check_python(words: list[str], directory: Path) -> None:
@@ -215,7 +261,9 @@ def check_python(words: list[str], directory: Path) -> None:
         return
     if words[0] == '-m':
         part = words[1].replace('.', '/')
-        if part.partition('/')[0] == 'twspy':
+        if part == 'twspy':
+            check_twspy(words[2:])
+        elif part.partition('/')[0] == 'twspy':
             assert (ROOT / f'{part}.py').exists() or (
                 ROOT / part / '__main__.py'
             ).exists(), words[1]
@@ -425,6 +473,10 @@ BROKEN = {
     'a word without a block': '<!-- test: join -->\n\n```python\n1\n```\n',
     'no target of make': '```sh\nmake nonsense\n```\n',
     'no file': '```sh\npython nowhere.py\n```\n',
+    'no command of ours': '```sh\npython -m twspy frobnicate\n```\n',
+    'no option of ours': '```sh\ntwspy echo --prot 1\n```\n',
+    'typed': '```\n$ twspy echo --prot 1\n```\n',
+    'an unknown command behind another': '```sh\ncp a b | rm\n```\n',
     'an unknown command': '```sh\nrm -rf x\n```\n',
     'shell that fails': '<!-- test: run -->\n```sh\ncp a b\n```\n',
     'nginx': '```nginx\nserver { listn 80; }\n```\n',
