@@ -158,6 +158,11 @@ enum tws_status
 tws_client_send_message(struct tws_client *client,
                         const struct tws_client_message *message,
                         struct tws_error *err);
+/* The usual case in few steps: a short message, from a handler of this client,
+ * that leaves with the others of its turn. False: nothing was done, and
+ * tws_client_send_message() will tell. */
+bool tws_client_send_short(struct tws_client *client, uint8_t opcode,
+                           struct tws_span payload);
 /* In short; it may wait for another thread that compresses a message. */
 enum tws_status tws_client_send(struct tws_client *client, uint8_t opcode,
                                 struct tws_span payload, size_t fragment,

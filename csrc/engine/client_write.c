@@ -8,6 +8,7 @@ enum {
     CORK_MAX = 64 * 1024, /* gathered frames are written beyond it */
     COPY_MAX = 16 * 1024 + TWS_FRAME_HEADER_MAX, /* larger frames are sent
                                                   * without being copied */
+    SHORT_MAX = 2 * 1024,  /* bytes of a message that take the short way */
     OUT_KEPT = 256 * 1024, /* capacity a worker keeps for its frames */
 };
 
@@ -361,6 +362,49 @@ tws_client_send_outgoing(struct tws_client *client,
         tws_server_attend(client->server, client);
     }
     return status;
+}
+
+/* A whole message with a header of 4 bytes at most. */
+static void
+put_frame(struct tws_buffer *out, uint8_t opcode, struct tws_span payload)
+{
+    uint8_t *room = out->memory + out->end;
+    size_t header = 2;
+    room[0] = (uint8_t)(TWS_FIN | opcode);
+    room[1] = (uint8_t)payload.length;
+    if (payload.length > 125) {
+        header = 4;
+        room[1] = 126;
+        tws_store_be16(room + 2, (uint16_t)payload.length);
+    }
+    memcpy(room + header, payload.data, payload.length);
+    out->end += header + payload.length;
+}
+
+bool
+tws_client_send_short(struct tws_client *client, uint8_t opcode,
+                      struct tws_span payload)
+{
+    bool done = false;
+    size_t most = payload.length + 4;
+    if (payload.length > SHORT_MAX || client->compression != NULL
+        || !tws_client_is_served_here(client)) {
+        return false;
+    }
+    pthread_mutex_lock(&client->lock);
+    struct tws_worker *cork = client->cork;
+    if (cork != NULL && client->state == TWS_CLIENT_OPEN
+        && client->stream == NULL && cork->out.capacity - cork->out.end >= most
+        && tws_buffer_length(&cork->out) <= CORK_MAX) {
+        size_t before = cork->out.end;
+        put_frame(&cork->out, opcode, payload);
+        client->accepted += cork->out.end - before;
+        tws_count(&cork->counters.messages_out, 1);
+        tws_count(&cork->counters.bytes_out, payload.length);
+        done = true;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return done;
 }
 
 enum tws_status

@@ -2,6 +2,7 @@
 
 #include "protocol/close_code.h"
 #include "protocol/inflating.h"
+#include "protocol/mask.h"
 #include "protocol/message_stream.h"
 
 #include <inttypes.h>
@@ -301,6 +302,58 @@ tws_assembler_take(struct tws_assembler *assembler,
     return finish_message(assembler, event, err);
 }
 
+/* The usual case in few steps: a message in one masked frame, of up to 65,535
+ * bytes, that lies whole in the input. Everything else, and whatever breaks a
+ * rule, is TWS_AGAIN with nothing touched: the way of all frames will tell. */
+static inline enum tws_status
+receive_short(const struct tws_frame_reader *reader,
+              const struct tws_assembler *assembler,
+              const struct tws_message_limits *limits, struct tws_input *input,
+              struct tws_event *event, struct tws_error *err)
+{
+    uint8_t *data = input->data;
+    size_t header = 6;
+    if (input->length < header || reader->role != TWS_SERVER
+        || (reader->in_payload | (reader->partial_length != 0)
+            | (assembler->opcode != 0) | (assembler->compression != NULL))) {
+        return TWS_AGAIN;
+    }
+    bool text = data[0] == (TWS_FIN | TWS_OPCODE_TEXT);
+    size_t length = (size_t)data[1] - 0x80; /* masked (RFC 6455 §5.1) */
+    if (!text && data[0] != (TWS_FIN | TWS_OPCODE_BINARY)) {
+        return TWS_AGAIN;
+    }
+    if (length == 126) {
+        header = 8;
+        length = tws_load_be16(data + 2);
+        if (length < 126) {
+            return TWS_AGAIN;
+        }
+    }
+    else if (length > 126) {
+        return TWS_AGAIN;
+    }
+    if (input->length < header + length || length > limits->size
+        || limits->fragments == 0) {
+        return TWS_AGAIN;
+    }
+    const uint8_t *key = data + header - 4;
+    data += header;
+    bool ascii = tws_mask_ascii(data, data, length, key, 0);
+    if (text && !ascii && !tws_utf8_valid(data, length)) {
+        return not_utf8(err);
+    }
+    input->data = data + length;
+    input->length -= header + length;
+    *event = (struct tws_event){
+        .type = text ? TWS_EVENT_TEXT : TWS_EVENT_BINARY,
+        .data = data,
+        .length = length,
+        .ascii = text && ascii,
+    };
+    return TWS_OK;
+}
+
 enum tws_status
 tws_receive(struct tws_frame_reader *reader, struct tws_assembler *assembler,
             const struct tws_message_limits *limits, struct tws_input *input,
@@ -312,6 +365,12 @@ tws_receive(struct tws_frame_reader *reader, struct tws_assembler *assembler,
     if (TWS_UNLIKELY(assembler->chunked | assembler->waiting)) {
         status = tws_message_stream_resume(assembler, event, err);
         if (status != TWS_AGAIN) {
+            return status;
+        }
+    }
+    else {
+        status = receive_short(reader, assembler, limits, input, event, err);
+        if (TWS_LIKELY(status != TWS_AGAIN)) {
             return status;
         }
     }

@@ -163,6 +163,9 @@ connection_send(PyObject *self, PyObject *const *args, Py_ssize_t count,
                 PyObject *kwnames)
 {
     if (TWS_LIKELY(count == 1 && kwnames == NULL)) {
+        if (tws_served_send_short(cast(self), args[0])) {
+            return Py_NewRef(Py_None);
+        }
         return send_with(cast(self), args[0], NULL, TWS_COMPRESS_AUTO, NULL);
     }
     static const char *const names[] = {"message", "fragment_size", "compress",

@@ -173,6 +173,51 @@ queue(ConnectionObject *conn, PyObject *message,
     return sent(conn, status, &err);
 }
 
+/* Whether hooks, extensions or onsent() are to see what is sent. */
+static inline bool
+is_watched(const ConnectionObject *conn)
+{
+    const WebsocketObject *ws = (const WebsocketObject *)conn->sock;
+    return conn->send_hooks != NULL || conn->frames != NULL
+           || (ws != NULL && ws->send_hooks != NULL)
+           || ((const ServerObject *)conn->server)->tells_sent;
+}
+
+bool
+tws_served_send_short(ConnectionObject *conn, PyObject *message)
+{
+    const struct tws_state *state = conn->state;
+    struct tws_client *client = conn->client;
+    PyObject *payload;
+    struct tws_span span;
+    uint8_t opcode;
+    if (client == NULL || is_watched(conn)
+        || atomic_load_explicit(&conn->stream_thread, memory_order_relaxed)
+               != 0
+        || atomic_load_explicit(&client->congested, memory_order_relaxed)) {
+        return false;
+    }
+    if (Py_IS_TYPE(message, state->text_message_type)) {
+        payload = ((MessageObject *)message)->payload;
+        if (!PyUnicode_IS_COMPACT_ASCII(payload)) {
+            return false; /* its UTF-8 form may have to be made */
+        }
+        opcode = TWS_OPCODE_TEXT;
+        span.data = PyUnicode_DATA(payload);
+        span.length = (size_t)PyUnicode_GET_LENGTH(payload);
+    }
+    else if (Py_IS_TYPE(message, state->binary_message_type)) {
+        payload = ((MessageObject *)message)->payload;
+        opcode = TWS_OPCODE_BINARY;
+        span.data = PyBytes_AS_STRING(payload);
+        span.length = (size_t)PyBytes_GET_SIZE(payload);
+    }
+    else {
+        return false;
+    }
+    return tws_client_send_short(client, opcode, span);
+}
+
 int
 tws_served_queue_message(ConnectionObject *conn, PyObject *message,
                          enum tws_compress compress)

@@ -178,6 +178,10 @@ PyObject *tws_served_new(struct tws_state *state, PyObject *server,
                          PyObject *protocol);
 /* No client comes of it. */
 void tws_served_turn_away(ConnectionObject *conn);
+/* The usual case in few steps: a TextMessage or BinaryMessage that nobody but
+ * the client wants to see, sent by its handler. False: nothing was done, and
+ * the function below will tell. */
+bool tws_served_send_short(ConnectionObject *conn, PyObject *message);
 /* Waits for room in its queue. `deadline` NULL: see served_wait.h. */
 int tws_served_send_message(ConnectionObject *conn, PyObject *message,
                             size_t fragment, enum tws_compress compress,

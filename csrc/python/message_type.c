@@ -20,6 +20,10 @@ text_of(PyObject *object)
                      Py_TYPE(object)->tp_name);
         return NULL;
     }
+    if (TWS_LIKELY(PyUnicode_CheckExact(object)
+                   && PyUnicode_IS_COMPACT_ASCII(object))) {
+        return Py_NewRef(object); /* is its own UTF-8 form */
+    }
     PyObject *text = PyUnicode_FromObject(object);
     if (text != NULL && PyUnicode_AsUTF8AndSize(text, NULL) == NULL) {
         Py_CLEAR(text);
@@ -162,42 +166,93 @@ message_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+/* The memory of messages that come and go with each echo is kept, a little of
+ * it. */
+enum { SPARES_MAX = 32 };
+
+void
+tws_message_drop_spares(struct tws_state *state)
+{
+    while (state->spare_messages != NULL) {
+        MessageObject *spare = (MessageObject *)state->spare_messages;
+        state->spare_messages = spare->payload;
+        PyObject_Free(spare);
+    }
+}
+
+/* True where the memory of `self` was kept. */
+static inline bool
+spare(PyTypeObject *type, MessageObject *self)
+{
+#ifndef Py_GIL_DISABLED
+    struct tws_state *state =
+        self->simple ? PyType_GetModuleState(type) : NULL;
+    if (state != NULL && state->spare_count < SPARES_MAX) {
+        self->payload = state->spare_messages;
+        state->spare_messages = (PyObject *)self;
+        state->spare_count++;
+        return true;
+    }
+#endif
+    return false;
+}
+
 static void
 message_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    Py_XDECREF(((MessageObject *)op)->payload);
-    type->tp_free(op);
+    MessageObject *self = (MessageObject *)op;
+    Py_XDECREF(self->payload);
+    if (!spare(type, self)) {
+        type->tp_free(op);
+    }
     Py_DECREF(type);
 }
 
-/* An object of exactly `type`; steals `payload`, which may be NULL. */
+static inline MessageObject *
+new_simple(struct tws_state *state, PyTypeObject *type)
+{
+#ifndef Py_GIL_DISABLED
+    MessageObject *self = (MessageObject *)state->spare_messages;
+    if (TWS_LIKELY(self != NULL)) {
+        state->spare_messages = self->payload;
+        state->spare_count--;
+        return (MessageObject *)PyObject_Init((PyObject *)self, type);
+    }
+#endif
+    return PyObject_New(MessageObject, type);
+}
+
+/* An object of exactly `type`, TextMessage or BinaryMessage; steals `payload`,
+ * which may be NULL. */
 static PyObject *
-make(PyTypeObject *type, uint8_t opcode, PyObject *payload)
+make(struct tws_state *state, PyTypeObject *type, uint8_t opcode,
+     PyObject *payload)
 {
     if (payload == NULL) {
         return NULL;
     }
-    MessageObject *self = PyObject_New(MessageObject, type);
+    MessageObject *self = new_simple(state, type);
     if (self == NULL) {
         Py_DECREF(payload);
         return NULL;
     }
     self->payload = payload;
     self->opcode = opcode;
+    self->simple = true;
     return (PyObject *)self;
 }
 
 PyObject *
 tws_text_message_make(struct tws_state *state, PyObject *payload)
 {
-    return make(state->text_message_type, TWS_OPCODE_TEXT, payload);
+    return make(state, state->text_message_type, TWS_OPCODE_TEXT, payload);
 }
 
 PyObject *
 tws_binary_message_make(struct tws_state *state, PyObject *payload)
 {
-    return make(state->binary_message_type, TWS_OPCODE_BINARY, payload);
+    return make(state, state->binary_message_type, TWS_OPCODE_BINARY, payload);
 }
 
 /* Any call that is not f(payload): by way of __new__. */
@@ -242,7 +297,8 @@ text_message_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
     if (count != 1 || kwnames != NULL) {
         return call_new((PyTypeObject *)type, args, count, kwnames);
     }
-    return make((PyTypeObject *)type, TWS_OPCODE_TEXT, text_of(args[0]));
+    return make(PyType_GetModuleState((PyTypeObject *)type),
+                (PyTypeObject *)type, TWS_OPCODE_TEXT, text_of(args[0]));
 }
 
 static PyObject *
@@ -253,7 +309,8 @@ binary_message_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
     if (count != 1 || kwnames != NULL) {
         return call_new((PyTypeObject *)type, args, count, kwnames);
     }
-    return make((PyTypeObject *)type, TWS_OPCODE_BINARY, binary_of(args[0]));
+    return make(PyType_GetModuleState((PyTypeObject *)type),
+                (PyTypeObject *)type, TWS_OPCODE_BINARY, binary_of(args[0]));
 }
 
 void

@@ -12,6 +12,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *payload; /* strong; exactly str for text, else exactly bytes */
     uint8_t opcode;
+    bool simple; /* exactly a TextMessage or a BinaryMessage */
 } MessageObject;
 
 typedef struct {
@@ -29,6 +30,9 @@ extern PyType_Spec tws_close_message_spec;
 /* Set tp_vectorcall of the types made once a message (no slot for it exists
  * before CPython 3.14). */
 void tws_message_types_finish(struct tws_state *state);
+
+/* Gives back the memory that is kept for new messages. */
+void tws_message_drop_spares(struct tws_state *state);
 
 /* New messages of exactly TextMessage or BinaryMessage; steal `payload`
  * (str or bytes), also on failure and where it is NULL with an exception. */

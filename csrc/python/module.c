@@ -224,6 +224,7 @@ module_free(void *module)
 {
     struct tws_state *s = tws_state_of_module(module);
     (void)module_clear(module);
+    tws_message_drop_spares(s);
     tws_keeper_free(s->keeper);
     s->keeper = NULL;
     tws_mask_pool_free(s->mask_pool);

@@ -171,7 +171,19 @@ call_onmessage(ServerObject *server, PyObject *client, PyObject *message)
         tws_server_handler_failed(server, client);
         return;
     }
-    tws_server_call(server, server->state->str_onmessage, client, message);
+    PyObject *name = server->state->str_onmessage;
+    PyObject *function = tws_method_cache_get(
+        &server->onmessage, (PyObject *)server, server->dict, name);
+    if (TWS_LIKELY(function != NULL)) {
+        PyObject *args[3] = {(PyObject *)server, client, message};
+        Py_INCREF(function); /* the class may change meanwhile */
+        PyObject *result = PyObject_Vectorcall(function, args, 3, NULL);
+        Py_DECREF(function);
+        handled(server, client, result);
+    }
+    else {
+        tws_server_call(server, name, client, message);
+    }
     Py_DECREF(message);
 }
 

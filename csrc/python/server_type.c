@@ -74,6 +74,7 @@ server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->bridges);
     Py_VISIT(server->auth);
     Py_VISIT(server->templates);
+    Py_VISIT(server->onmessage.function);
     Py_VISIT(server->onclose);
     Py_VISIT(server->exit);
     Py_VISIT(server->dict);
@@ -89,6 +90,7 @@ server_clear(PyObject *self)
     Py_CLEAR(server->bridges);
     Py_CLEAR(server->auth);
     Py_CLEAR(server->templates);
+    tws_method_cache_clear(&server->onmessage);
     Py_CLEAR(server->onclose);
     Py_CLEAR(server->exit);
     Py_CLEAR(server->dict);

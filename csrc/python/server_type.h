@@ -5,6 +5,7 @@
 
 #include "python/auth_type.h"
 #include "python/connection_type.h"
+#include "python/method_cache.h"
 #include "python/server_options.h"
 
 #include "engine/server.h"
@@ -35,7 +36,8 @@ typedef struct tws_server_object {
                                       * again */
     AuthObject *auth;                /* strong; NULL: everybody may connect */
     PyObject
-        *templates;    /* strong; tuple of extensions that may be agreed on */
+        *templates; /* strong; tuple of extensions that may be agreed on */
+    struct tws_method_cache onmessage;
     PyObject *onclose; /* strong; callable whose signature was looked at */
     bool onclose_takes_message; /* what that found */
     bool tells_sent;            /* onsent() is to be called */

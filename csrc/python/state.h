@@ -86,6 +86,9 @@ struct tws_state {
     PyTypeObject *deflate_frame_type;
     PyTypeObject *webkit_deflate_frame_type;
 
+    PyObject *spare_messages; /* memory for new ones, linked by `payload` */
+    unsigned spare_count;
+
     struct tws_mask_pool *mask_pool; /* owned */
     struct tws_keeper *keeper;       /* owned; see keeper.h */
 
