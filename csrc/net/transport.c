@@ -30,7 +30,8 @@ static enum tws_status
 plain_writev(struct tws_transport *transport, const struct iovec *parts,
              int count, size_t *written, struct tws_error *err)
 {
-    /* sendmsg() rather than writev(): only it can switch SIGPIPE off. */
+    /* sendmsg() rather than writev(): only it can switch SIGPIPE off. For one
+     * part, send() has less to copy into the kernel. */
     struct msghdr message = {
         .msg_iov = (struct iovec *)parts,
         .msg_iovlen = (size_t)count,
@@ -38,7 +39,9 @@ plain_writev(struct tws_transport *transport, const struct iovec *parts,
     ssize_t n;
     int saved;
     do {
-        n = sendmsg(transport->fd, &message, MSG_NOSIGNAL);
+        n = count == 1 ? send(transport->fd, parts->iov_base, parts->iov_len,
+                              MSG_NOSIGNAL)
+                       : sendmsg(transport->fd, &message, MSG_NOSIGNAL);
         saved = errno;
     } while (n < 0 && saved == EINTR);
     if (n >= 0) {
