@@ -394,7 +394,8 @@ tws_client_send_short(struct tws_client *client, uint8_t opcode,
     pthread_mutex_lock(&client->lock);
     struct tws_worker *cork = client->cork;
     if (cork != NULL && client->state == TWS_CLIENT_OPEN
-        && client->stream == NULL && cork->out.capacity - cork->out.end >= most
+        && !client->write_failed && client->stream == NULL
+        && cork->out.capacity - cork->out.end >= most
         && tws_buffer_length(&cork->out) <= CORK_MAX) {
         size_t before = cork->out.end;
         put_frame(&cork->out, opcode, payload);

@@ -303,8 +303,10 @@ tws_assembler_take(struct tws_assembler *assembler,
 }
 
 /* The usual case in few steps: a message in one masked frame, of up to 65,535
- * bytes, that lies whole in the input. Everything else, and whatever breaks a
- * rule, is TWS_AGAIN with nothing touched: the way of all frames will tell. */
+ * bytes, that lies whole in the input. Everything else, and a header that
+ * breaks a rule, is TWS_AGAIN with nothing touched: the way of all frames will
+ * tell.
+ */
 static inline enum tws_status
 receive_short(const struct tws_frame_reader *reader,
               const struct tws_assembler *assembler,
@@ -339,12 +341,12 @@ receive_short(const struct tws_frame_reader *reader,
     }
     const uint8_t *key = data + header - 4;
     data += header;
+    input->data = data + length;
+    input->length -= header + length;
     bool ascii = tws_mask_ascii(data, data, length, key, 0);
     if (text && !ascii && !tws_utf8_valid(data, length)) {
         return not_utf8(err);
     }
-    input->data = data + length;
-    input->length -= header + length;
     *event = (struct tws_event){
         .type = text ? TWS_EVENT_TEXT : TWS_EVENT_BINARY,
         .data = data,

@@ -173,14 +173,16 @@ queue(ConnectionObject *conn, PyObject *message,
     return sent(conn, status, &err);
 }
 
-/* Whether hooks, extensions or onsent() are to see what is sent. */
+/* Whether hooks, extensions or onsent() are to see what is sent, or it is not
+ * to be sent at all. */
 static inline bool
 is_watched(const ConnectionObject *conn)
 {
     const WebsocketObject *ws = (const WebsocketObject *)conn->sock;
+    const ServerObject *server = (const ServerObject *)conn->server;
     return conn->send_hooks != NULL || conn->frames != NULL
-           || (ws != NULL && ws->send_hooks != NULL)
-           || ((const ServerObject *)conn->server)->tells_sent;
+           || (ws != NULL && ws->send_hooks != NULL) || server->tells_sent
+           || server->forked;
 }
 
 bool

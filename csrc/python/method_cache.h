@@ -8,14 +8,14 @@
 
 /* A zeroed struct is ready for use. */
 struct tws_method_cache {
-    PyObject *function;   /* strong; NULL: nothing is known */
-    unsigned int version; /* of the type it was found in */
+    PyObject *function;   /* strong; NULL: it has to be looked up */
+    unsigned int version; /* of the type that is true of; 0: of none */
 };
 
-/* Of type(object).<name>; NULL, without an exception, where that is no plain
- * function. */
+/* The function type(object).<name>; NULL, without an exception, where that is
+ * something else. */
 PyObject *tws_method_cache_fill(struct tws_method_cache *cache,
-                                PyTypeObject *type, PyObject *name);
+                                PyObject *object, PyObject *name);
 
 /* The function to be called with `object` in front, borrowed until Python code
  * runs. NULL, without an exception, where it has to be looked up: it is
@@ -32,16 +32,17 @@ tws_method_cache_get(struct tws_method_cache *cache, PyObject *object,
     (void)name;
     return NULL;
 #else
-    PyTypeObject *type = Py_TYPE(object);
-    if (dict != NULL && PyDict_GetItemWithError(dict, name) != NULL) {
+    if (dict != NULL && PyDict_GET_SIZE(dict) > 0
+        && PyDict_Contains(dict, name) != 0) {
+        PyErr_Clear(); /* the usual look-up raises it again */
         return NULL;
     }
+    unsigned int version = Py_TYPE(object)->tp_version_tag;
     /* Of an object whose class was replaced the version differs as well. */
-    if (TWS_LIKELY(cache->function != NULL
-                   && cache->version == type->tp_version_tag)) {
+    if (TWS_LIKELY(cache->version == version && version != 0)) {
         return cache->function;
     }
-    return tws_method_cache_fill(cache, type, name);
+    return tws_method_cache_fill(cache, object, name);
 #endif
 }
 

@@ -100,6 +100,61 @@ BOTH_KINDS(an_empty_message_needs_no_memory_of_its_own)
     fixture_end(&fixture);
 }
 
+static const size_t short_lengths[] = {0, 1, 125, 126, 127, 2047, 2048};
+
+/* In its handler, with `out` there from a message before. */
+static void
+send_shorts(struct fixture *fixture, struct tws_client *client,
+            const struct tws_event *event)
+{
+    struct tws_error err;
+    struct tws_span payload = {.data = pattern, .length = 2049};
+    (void)fixture;
+    (void)event;
+    CHECK_INT(send_text(client, "first"), TWS_OK);
+    CHECK_INT(tws_buffer_reserve(&client->worker->out, 16 * 1024,
+                                 &(uint8_t *){NULL}),
+              TWS_OK);
+    CHECK(!tws_client_send_short(client, TWS_OPCODE_BINARY, payload));
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(short_lengths); i++) {
+        payload.length = short_lengths[i];
+        CHECK(tws_client_send_short(client, TWS_OPCODE_BINARY, payload));
+    }
+    uint64_t accepted = client->accepted;
+    CHECK_INT(
+        tws_client_begin_stream(client, fixture, TWS_COMPRESS_AUTO, &err),
+        TWS_OK);
+    CHECK(!tws_client_send_short(client, TWS_OPCODE_TEXT, payload));
+    tws_client_end_stream(client, fixture);
+    client->write_failed = true;
+    CHECK(!tws_client_send_short(client, TWS_OPCODE_TEXT, payload));
+    client->write_failed = false;
+    CHECK_INT(client->accepted, accepted);
+    CHECK_INT(tws_client_close(client, 4000, TWS_SPAN("over"), TWS_ENDED_BY_US,
+                               &err),
+              TWS_OK);
+    CHECK(!tws_client_send_short(client, TWS_OPCODE_TEXT, payload));
+}
+
+BOTH_KINDS(short_messages_leave_as_all_others_do)
+{
+    struct fixture fixture;
+    fixture_init(&fixture, kind);
+    fixture.on_message = send_shorts;
+    fixture_start(&fixture);
+    int fd = connect_client(&fixture);
+    put_text(fd, "go");
+    expect_text(fd, "first");
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(short_lengths); i++) {
+        expect_frame(fd, BINARY, pattern, short_lengths[i]);
+    }
+    expect_close(fd, 4000);
+    put_close(fd, 4000);
+    CHECK(read_to_end(fd));
+    CHECK_INT(close(fd), 0);
+    fixture_end(&fixture);
+}
+
 /* ---- corking ----------------------------------------------------------- */
 
 BOTH_KINDS(replies_to_what_came_together_leave_together)
@@ -538,6 +593,7 @@ BOTH_KINDS(they_do_where_the_transport_stutters)
 RUN(T(messages_survive_a_transport_that_stutters),
     T(a_message_leaves_in_fragments),
     T(an_empty_message_needs_no_memory_of_its_own),
+    T(short_messages_leave_as_all_others_do),
     T(replies_to_what_came_together_leave_together),
     T(small_and_large_messages_keep_their_order),
     T(what_is_gathered_is_bounded), T(a_failed_write_ends_the_connection),
