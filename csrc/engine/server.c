@@ -277,14 +277,72 @@ provide_spare(struct tws_server *server)
     }
 }
 
-/* Waits without the exclusion, then serves everything that is ready. */
+/* What a wait has found. */
+struct found {
+    struct tws_ready ready[READY_A_TURN];
+    size_t count;
+    bool due; /* a deadline may be over */
+};
+
+/* Looks again and again, for as long as that is worth it. *enough: something
+ * has come up, or is due. */
+static enum tws_status
+look_for_a_while(struct tws_server *server, uint64_t began, uint64_t until,
+                 struct found *found, bool *enough, struct tws_error *err)
+{
+    enum tws_status status;
+    uint64_t now;
+    do {
+        status = tws_poller_wait(server->poller, 0, found->ready, READY_A_TURN,
+                                 &found->count, &found->due, err);
+        if (status != TWS_OK) {
+            return status;
+        }
+        now = tws_clock_now();
+        found->due = now >= until; /* a look may say so for nothing */
+        *enough =
+            found->count > 0 || found->due
+            || atomic_load_explicit(&server->attention, memory_order_relaxed);
+    } while (!*enough && now - began < TWS_SPIN_MAX);
+    if (!*enough) {
+        tws_spin_fail(&server->spin);
+    }
+    return TWS_OK;
+}
+
+/* Waits without the exclusion. */
+static enum tws_status
+await_ready(struct tws_server *server, uint64_t until, struct found *found,
+            struct tws_error *err)
+{
+    struct tws_spin *spin = &server->spin;
+    enum tws_status status = TWS_OK;
+    bool spins = tws_spin_is_worth_it(spin);
+    bool enough = false;
+    uint64_t began = tws_spin_watches(spin) ? tws_clock_now() : 0;
+    if (spins) {
+        status = look_for_a_while(server, began, until, found, &enough, err);
+    }
+    if (status == TWS_OK && !enough) {
+        status =
+            tws_poller_wait(server->poller, until, found->ready, READY_A_TURN,
+                            &found->count, &found->due, err);
+    }
+    if (status == TWS_OK) {
+        const void *alone = found->count == 1 ? found->ready[0].data : NULL;
+        uint64_t waited =
+            tws_spin_would_note(spin, alone) ? tws_clock_now() - began : 0;
+        tws_spin_note(spin, alone, waited, spins);
+    }
+    return status;
+}
+
+/* Waits, then serves everything that is ready. */
 static enum tws_status
 turn(struct tws_server *server, struct tws_worker *worker,
      struct tws_error *err)
 {
-    struct tws_ready ready[READY_A_TURN];
-    size_t count;
-    bool due;
+    struct found found;
     uint64_t until = tws_timers_next(&server->timers);
     if (server->stop_deadline < until) {
         until = server->stop_deadline;
@@ -294,17 +352,16 @@ turn(struct tws_server *server, struct tws_worker *worker,
     }
     worker->secured = 0;
     leave(server, worker);
-    enum tws_status status = tws_poller_wait(server->poller, until, ready,
-                                             READY_A_TURN, &count, &due, err);
+    enum tws_status status = await_ready(server, until, &found, err);
     enter(server, worker);
     if (status != TWS_OK) {
         return status;
     }
-    serve_ready(server, worker, ready, count);
-    if (worker->driving && due) {
+    serve_ready(server, worker, found.ready, found.count);
+    if (worker->driving && found.due) {
         expire_timers(server, worker);
     }
-    if (worker->driving && due && tws_clock_now() >= server->spawn_at) {
+    if (worker->driving && found.due && tws_clock_now() >= server->spawn_at) {
         provide_spare(server);
     }
     if (worker->driving) {

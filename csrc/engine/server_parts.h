@@ -12,6 +12,7 @@
 #include "engine/half_open.h"
 #include "engine/pool.h"
 #include "engine/server.h"
+#include "engine/spin.h"
 
 struct tws_server {
     struct tws_watch watch; /* first: of the listener; its timer ends a pause
@@ -28,6 +29,7 @@ struct tws_server {
     struct tws_timers timers;
     struct tws_pool pool;
     struct tws_half_open half_open;
+    struct tws_spin spin;
     struct tws_handshake *handshakes; /* all half-open connections */
     struct tws_client *lingering;     /* over, but not yet closed */
     struct tws_client *dead;          /* released when the turn is over, as the

@@ -139,6 +139,7 @@ tws_close_message_make(struct tws_state *state, uint16_t code,
         return NULL;
     }
     self->message.payload = payload;
+    self->message.simple = NULL;
     self->message.opcode = TWS_OPCODE_CLOSE;
     self->reason = text;
     self->ending = NULL;

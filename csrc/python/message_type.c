@@ -182,17 +182,18 @@ tws_message_drop_spares(struct tws_state *state)
 
 /* True where the memory of `self` was kept. */
 static inline bool
-spare(PyTypeObject *type, MessageObject *self)
+spare(MessageObject *self)
 {
 #ifndef Py_GIL_DISABLED
-    struct tws_state *state =
-        self->simple ? PyType_GetModuleState(type) : NULL;
+    struct tws_state *state = self->simple;
     if (state != NULL && state->spare_count < SPARES_MAX) {
         self->payload = state->spare_messages;
         state->spare_messages = (PyObject *)self;
         state->spare_count++;
         return true;
     }
+#else
+    (void)self;
 #endif
     return false;
 }
@@ -203,7 +204,7 @@ message_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     MessageObject *self = (MessageObject *)op;
     Py_XDECREF(self->payload);
-    if (!spare(type, self)) {
+    if (!spare(self)) {
         type->tp_free(op);
     }
     Py_DECREF(type);
@@ -239,7 +240,7 @@ make(struct tws_state *state, PyTypeObject *type, uint8_t opcode,
     }
     self->payload = payload;
     self->opcode = opcode;
-    self->simple = true;
+    self->simple = state;
     return (PyObject *)self;
 }
 

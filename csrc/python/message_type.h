@@ -11,8 +11,9 @@
 typedef struct {
     PyObject_HEAD
     PyObject *payload; /* strong; exactly str for text, else exactly bytes */
+    struct tws_state *simple; /* borrowed; of exactly a TextMessage or a
+                               * BinaryMessage, else NULL */
     uint8_t opcode;
-    bool simple; /* exactly a TextMessage or a BinaryMessage */
 } MessageObject;
 
 typedef struct {
