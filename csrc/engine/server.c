@@ -9,6 +9,8 @@
 
 enum { READY_A_TURN = 256 };
 
+enum { CACHE_LINE = 64, USER_FETCHED = 3 * CACHE_LINE };
+
 /* Up to this size freed memory is used again; twice as much of it may stay
  * with each of glibc's arenas. */
 enum { LARGE_BLOCK = 8 * 1024 * 1024 };
@@ -223,6 +225,31 @@ expire_timers(struct tws_server *server, struct tws_worker *worker)
     }
 }
 
+static inline void
+fetch(const void *memory, size_t size)
+{
+    for (size_t i = 0; i < size; i += CACHE_LINE) {
+        __builtin_prefetch((const char *)memory + i);
+    }
+}
+
+/* With a thousand clients none of them is in the processor's cache when its
+ * turn comes: it is fetched while those before it are served, first the client
+ * and then what the program has put there. */
+static inline void
+fetch_ahead(const struct tws_ready *ready, size_t left)
+{
+    if (left > 2) {
+        fetch(ready[2].data, sizeof(struct tws_client));
+    }
+    if (left > 1) {
+        const struct tws_client *client = ready[1].data;
+        if (client->watch.kind == TWS_WATCH_CLIENT && !client->detached) {
+            fetch(client->user, USER_FETCHED);
+        }
+    }
+}
+
 static void
 serve_ready(struct tws_server *server, struct tws_worker *worker,
             const struct tws_ready *ready, size_t count)
@@ -231,6 +258,7 @@ serve_ready(struct tws_server *server, struct tws_worker *worker,
      * driver's at once. */
     for (size_t i = 0; i < count && worker->driving; i++) {
         struct tws_watch *watch = ready[i].data;
+        fetch_ahead(ready + i, count - i);
         switch (watch->kind) {
         case TWS_WATCH_LISTENER:
             tws_accepting_ready(server);
