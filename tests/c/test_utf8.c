@@ -167,6 +167,29 @@ TEST(sequences_of_four_border_bytes)
     }
 }
 
+/* Long texts are looked at many bytes at a time. */
+TEST(four_border_bytes_inside_a_long_text)
+{
+    enum { LENGTH = 100 };
+    uint8_t text[LENGTH];
+    memset(text, 'a', sizeof(text));
+    for (unsigned i = 0; i < BORDERS * BORDERS * BORDERS * BORDERS; i++) {
+        uint8_t bytes[4] = {borders[i % BORDERS],
+                            borders[i / BORDERS % BORDERS],
+                            borders[i / BORDERS / BORDERS % BORDERS],
+                            borders[i / BORDERS / BORDERS / BORDERS]};
+        size_t at = i % (LENGTH - sizeof(bytes) + 1);
+        struct verdict expected = judge(bytes, sizeof(bytes));
+        memcpy(text + at, bytes, sizeof(bytes));
+        if (tws_utf8_valid(text, LENGTH)
+            != (expected.possible == sizeof(bytes) && expected.needed == 0)) {
+            CHECK_INT(i, -1);
+            return;
+        }
+        memset(text + at, 'a', sizeof(bytes));
+    }
+}
+
 static size_t
 encode(uint32_t value, uint8_t *out)
 {
@@ -313,5 +336,6 @@ TEST(nothing_behind_the_input_is_read)
 
 RUN(T(the_empty_text), T(every_sequence_of_one_and_two_bytes),
     T(sequences_of_three_border_bytes), T(sequences_of_four_border_bytes),
-    T(every_code_point), T(samples_inside_longer_text), T(mixed_texts),
-    T(one_high_byte_in_ascii), T(nothing_behind_the_input_is_read))
+    T(four_border_bytes_inside_a_long_text), T(every_code_point),
+    T(samples_inside_longer_text), T(mixed_texts), T(one_high_byte_in_ascii),
+    T(nothing_behind_the_input_is_read))
