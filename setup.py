@@ -66,18 +66,23 @@ def compiler():
     return shlex.split(command)
 
 
-def includes(header, flags):
-    """Whether the compiler finds the header."""
+def compiles(flags, source):
+    """Whether the compiler takes it."""
     try:
         done = subprocess.run(
-            [*compiler(), *flags, '-E', '-x', 'c', '-'],
-            input=f'#include <{header}>\n',
+            [*compiler(), *flags, '-x', 'c', '-'],
+            input=source,
             text=True,
             capture_output=True,
         )
     except FileNotFoundError:
         missing(f'the C compiler {compiler()[0]!r}', COMPILER_PACKAGES)
     return done.returncode == 0
+
+
+def includes(header, flags):
+    """Whether the compiler finds the header."""
+    return compiles([*flags, '-E'], f'#include <{header}>\n')
 
 
 def pkg_config(module):
@@ -116,14 +121,11 @@ def find_dependency(module, header, libraries, packages):
 def links(flags):
     """Whether compiler and linker take the flags, without a warning."""
     with TemporaryDirectory() as directory:
-        source = Path(directory, 'probe.c')
-        source.write_text('int probe(void);\nint probe(void) { return 1; }\n')
-        command = [*compiler(), *flags, '-Werror', '-shared', '-fPIC']
-        done = subprocess.run(
-            [*command, '-o', str(source.with_suffix('.so')), str(source)],
-            capture_output=True,
+        result = Path(directory, 'probe.so')
+        return compiles(
+            [*flags, '-Werror', '-shared', '-fPIC', '-o', str(result)],
+            'int probe(void);\nint probe(void) { return 1; }\n',
         )
-    return done.returncode == 0
 
 
 def plain_flags():
