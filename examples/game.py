@@ -80,7 +80,9 @@ class Game(twspy.Server):
         last = due = time.monotonic()
         while True:
             now = time.monotonic()
-            self.broadcast(twspy.BinaryMessage(self.move(now - last)))
+            # Where the machine was busy, the world stood still.
+            picture = self.move(min(now - last, 0.1))
+            self.broadcast(twspy.BinaryMessage(picture))
             last = now
             # By the clock, not by sleeping: so it stays 60 a second.
             due = max(due + 1 / RATE, now)

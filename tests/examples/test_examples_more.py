@@ -242,7 +242,8 @@ def test_game_without_a_page(tmp_path: Path) -> None:
         assert place_of_first() == (200, 200)
         client.send('{"x": 1e9, "y": 0}')
         while (found := place_of_first())[0] < 210:
-            assert found[0] < 240  # no faster than the others
+            pass
+        assert found[0] < 240  # no faster than the others
         client.send('{"x": -1, "y": -1}')
         while place_of_first() != (0, 0):
             pass
