@@ -224,7 +224,7 @@ def test_build_facts() -> None:
     facts = _twspy.build_facts()
     assert set(facts) == {
         *('openssl', 'openssl_built', 'zlib', 'zlib_built'),
-        *('simd', 'compiler'),
+        *('simd', 'simd_utf8', 'compiler'),
     }
     assert facts['openssl'].startswith('OpenSSL ')
     # The library that is loaded is the one that Python's own module found.

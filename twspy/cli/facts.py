@@ -18,7 +18,7 @@ def version_text() -> str:
             f'{platform.platform()}',
             f'{facts["openssl"]} (built with {facts["openssl_built"]})',
             f'zlib {facts["zlib"]} (built with {facts["zlib_built"]})',
-            f'SIMD: {facts["simd"]}',
+            f'SIMD: {facts["simd"]}, for UTF-8: {facts["simd_utf8"]}',
             f'compiler: {facts["compiler"]}',
         ]
     )
