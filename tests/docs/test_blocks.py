@@ -278,11 +278,34 @@ def check_nginx(block: Block) -> None:
     if 'http {' not in text:
         text = f'events {{}}\nhttp {{\n{text}\n}}\n'
     path = scratch(block, 'nginx.conf', text)
-    parsed = crossplane.parse(str(path), check_args=True, check_ctx=True)
+    parsed = crossplane.parse(
+        str(path), strict=True, check_args=True, check_ctx=True
+    )
     assert parsed['status'] == 'ok', parsed['errors']
     program = shutil.which('nginx', path='/usr/sbin:/usr/bin')
-    if program is not None and 'ssl_certificate' not in text:
-        run_tool(program, '-t', '-q', '-p', str(path.parent), '-c', str(path))
+    if program is not None:
+        # The certificates of the page are not here.
+        text = re.sub(
+            r'(ssl_certificate(?:_key)?) \S+;',
+            rf'\1 {make_certificate(path.parent)};',
+            f'pid {path.parent}/pid; error_log stderr;\n{text}',
+        )
+        path.write_text(text, encoding='utf-8')
+        run_tool(program, '-t', '-q', '-p', path.parent, '-c', path)
+
+
+def make_certificate(directory: Path) -> Path:
+    """A certificate, with its key in the same file."""
+    certfile, both = directory / 'one.pem', directory / 'both.pem'
+    if not both.exists():
+        run_tool(
+            *(find_program('openssl'), 'req', '-x509', '-nodes'),
+            *('-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'),
+            *('-subj', '/CN=localhost', '-days', '1'),
+            *('-keyout', both, '-out', certfile),
+        )
+        both.write_bytes(both.read_bytes() + certfile.read_bytes())
+    return both
 
 
 HAPROXY_SECTIONS = {'global', 'defaults', 'frontend', 'backend'}
@@ -309,8 +332,9 @@ def check_haproxy(block: Block) -> None:
             assert words[0] in known, line
     program = shutil.which('haproxy', path='/usr/sbin:/usr/bin')
     if program is not None:
-        text = re.sub(r' ssl crt \S+', '', block.text)
-        run_tool(program, '-c', '-f', str(scratch(block, 'h.cfg', text)))
+        crt = make_certificate(directories[0])
+        text = re.sub(r' ssl crt \S+', f' ssl crt {crt}', block.text)
+        run_tool(program, '-c', '-f', scratch(block, 'haproxy.cfg', text))
 
 
 def check_caddy(block: Block) -> None:
