@@ -290,6 +290,8 @@ def check_nginx(block: Block) -> None:
             rf'\1 {make_certificate(path.parent)};',
             f'pid {path.parent}/pid; error_log stderr;\n{text}',
         )
+        # Nor may everybody bind the ports below 1024.
+        text = re.sub(r'\blisten \d+', f'listen {free_port()}', text)
         path.write_text(text, encoding='utf-8')
         run_tool(program, '-t', '-q', '-p', path.parent, '-c', path)
 
