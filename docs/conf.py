@@ -133,6 +133,23 @@ def on_skip(
     return True if name.startswith('_') else None
 
 
+LINK = re.compile(r'\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(?:#[^)\s]*)?\)')
+
+
+def on_source(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Links to files beside docs/ work in the source; pages name the file."""
+    place = Path(app.srcdir, docname).parent
+
+    def name(found: re.Match[str]) -> str:
+        target = (place / found[2]).resolve()
+        if target.is_relative_to(app.srcdir) or not target.exists():
+            return found[0]
+        words, path = found[1], target.relative_to(ROOT)
+        return f'`{path}`' if target.name in words else f'{words} (`{path}`)'
+
+    source[0] = LINK.sub(name, source[0])
+
+
 def is_told(record: logging.LogRecord) -> bool:
     """Pages find their place by patterns, of which some match none."""
     return 'toctree glob pattern' not in record.getMessage()
@@ -140,6 +157,7 @@ def is_told(record: logging.LogRecord) -> bool:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     logging.getLogger('sphinx.sphinx.directives.other').addFilter(is_told)
+    app.connect('source-read', on_source)
     app.connect('autodoc-process-docstring', on_docstring)
     app.connect('autodoc-skip-member', on_skip)
     return {'parallel_read_safe': True}
