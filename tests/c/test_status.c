@@ -36,6 +36,17 @@ TEST(refused_error_fills_every_field)
     CHECK_BYTES(err.reason, strlen(err.reason), "version 12");
 }
 
+TEST(tls_error_fills_every_field)
+{
+    struct tws_error err = stale_error();
+    CHECK_INT(tws_error_tls(&err, "no %s", "certificate"), TWS_TLS);
+    CHECK_INT(err.status, TWS_TLS);
+    CHECK_INT(err.close_code, 0);
+    CHECK_INT(err.http_status, 0);
+    CHECK_INT(err.sys_errno, 0);
+    CHECK_BYTES(err.reason, strlen(err.reason), "no certificate");
+}
+
 TEST(os_error_fills_every_field)
 {
     struct tws_error err = stale_error();
@@ -122,7 +133,7 @@ TEST(an_empty_reason_is_possible)
 }
 
 RUN(T(protocol_error_fills_every_field), T(refused_error_fills_every_field),
-    T(os_error_fills_every_field), T(errnos_have_words),
-    T(nomem_error_fills_every_field), T(a_long_reason_is_cut),
-    T(the_longest_reason_that_fits_is_kept),
+    T(tls_error_fills_every_field), T(os_error_fills_every_field),
+    T(errnos_have_words), T(nomem_error_fills_every_field),
+    T(a_long_reason_is_cut), T(the_longest_reason_that_fits_is_kept),
     T(other_bytes_become_question_marks), T(an_empty_reason_is_possible))
