@@ -55,9 +55,9 @@ ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thr
 	  $$(tools/find_python.sh) \
 	  tools/run_ctests.py --jobs $(TEST_JOBS) $(C_TESTS)
 
-# Those that are long for the sake of chance or of size tell valgrind nothing
-# new; in others almost all of the time is OpenSSL's.
-VALGRIND_LEFT_OUT = _(stress|slow|hostile|inflating|nonces)$$|_tls(_(certificate|context|files|handshake|info|site))?$$
+# Those that are long for the sake of chance, of size or of all splits tell
+# valgrind nothing new; in others almost all of the time is OpenSSL's or zlib's.
+VALGRIND_LEFT_OUT = _(stress|slow|hostile|inflating|nonces|assembler|client_compress|client_write|deflate)$$|_tls(_(certificate|context|files|handshake|info|site))?$$
 VALGRIND_TESTS = $$($(CORE) SANITIZE= names | tr ' ' '\n' | grep -vE '$(VALGRIND_LEFT_OUT)')
 valgrind: packages-dev ## run the C tests under valgrind
 	@$(CORE) SANITIZE= tests
