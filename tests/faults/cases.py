@@ -123,7 +123,7 @@ def websocket_calls_fail(injector: Injector, park: Park) -> None:
         (errno.EPIPE, BrokenPipeError),
         (errno.ECONNRESET, ConnectionResetError),
     ):
-        injector.arm_function('sendmsg', code=code)
+        injector.arm_function('send', code=code)
         with raised(OSError) as caught:
             one.send(frame)
         assert injector.disarm() == 1
@@ -151,7 +151,7 @@ def fresh(*old: twspy.websocket) -> tuple[twspy.websocket, twspy.websocket]:
 def interrupted_and_not_ready(injector: Injector, park: Park) -> None:
     """EINTR and EAGAIN, a hundred in a row, are waited out."""
     client = park.connect(park.server('plain'), 'plain')
-    for name in ('recv', 'sendmsg'):
+    for name in ('recv', 'send'):
         for code in (errno.EINTR, errno.EAGAIN):
             for skip in range(2):
                 injector.arm_function(name, skip, 100, code)

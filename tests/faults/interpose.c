@@ -622,6 +622,8 @@ WRAP(CRYPTO, int, inflate, (z_streamp stream, int flush), (stream, flush),
 
 STORMY(ssize_t, recv, (int fd, void *data, size_t n, int flags),
        (fd, data, n, flags), true, real_recv(fd, data, n > 0 ? 1 : 0, flags))
+STORMY(ssize_t, send, (int fd, const void *data, size_t n, int flags),
+       (fd, data, n, flags), true, real_send(fd, data, n > 0 ? 1 : 0, flags))
 STORMY(ssize_t, read, (int fd, void *data, size_t n), (fd, data, n), n != 8,
        real_read(fd, data, n > 0 ? 1 : 0))
 STORMY(ssize_t, write, (int fd, const void *data, size_t n), (fd, data, n),

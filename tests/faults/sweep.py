@@ -38,6 +38,7 @@ SLOW = 4.0
 CODES: dict[str, tuple[int, ...]] = {
     'recv': (EINTR, EAGAIN, ECONNRESET, SHORT),
     'read': (EINTR, SHORT),
+    'send': (EINTR, EAGAIN, ECONNRESET, EPIPE, ENOBUFS, SHORT),
     'sendmsg': (EINTR, EAGAIN, ECONNRESET, EPIPE, ENOBUFS, SHORT),
     'write': (EINTR,),
     'getrandom': (EINTR, SHORT, ENOMEM),
@@ -53,8 +54,8 @@ OTHERWISE = (ENOMEM,)
 
 # What these calls say for a while only is not for the program to know.
 MOVING = (
-    'recv', 'read', 'sendmsg', 'write', 'getrandom', 'poll', 'epoll_wait',
-    'accept4',
+    'recv', 'read', 'send', 'sendmsg', 'write', 'getrandom', 'poll',
+    'epoll_wait', 'accept4',
 )  # fmt: skip
 HARMLESS = (EINTR, EAGAIN, SHORT)
 
