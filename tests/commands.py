@@ -8,11 +8,18 @@ import re
 import select
 import subprocess
 import sys
+import time
 from typing import NamedTuple
 
 from programs import SOON
 
 TWSPY = [sys.executable, '-m', 'twspy']
+
+CTRL_C = '\x03'
+CTRL_D = '\x04'
+
+# Seconds of silence until a key is pressed again.
+AGAIN = 2.0
 
 
 class Done(NamedTuple):
@@ -60,19 +67,27 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
 
-    def interrupt(self) -> int:
-        """Press Ctrl-C until it ends, as readline may overlook one that comes
-        while it is about to wait; returns the status."""
+    def press(self, key: str) -> int:
+        """Press Ctrl-C or Ctrl-D until it ends; returns the status.
+
+        readline overlooks a key that comes when it is just about to wait, and
+        one that comes between two lines, when the terminal is the kernel's.
+        """
+        self.type(key)
+        deadline = time.monotonic() + SOON
         while True:
-            self.type('\x03')
-            ready, _, _ = select.select([self._end], [], [], 2)
-            if ready:
-                return self.wait()
+            if not self._has_more(AGAIN):
+                assert time.monotonic() < deadline, f'{self.text!r} goes on'
+                self.type(key)
+            elif not self._read():
+                return self._process.wait(SOON)
+
+    def _has_more(self, seconds: float) -> bool:
+        return bool(select.select([self._end], [], [], seconds)[0])
 
     def _read(self) -> bool:
         """More of what it shows; False: it has ended."""
-        ready, _, _ = select.select([self._end], [], [], SOON)
-        assert ready, f'nothing came after {self.text!r}'
+        assert self._has_more(SOON), f'nothing came after {self.text!r}'
         try:
             data = os.read(self._end, 65536)
         except OSError:  # EIO: nobody has the other end

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from commands import Terminal, run
+from commands import CTRL_C, Terminal, run
 from ports import refusing_port
 
 import twspy
@@ -52,7 +52,7 @@ def test_interrupt(url: str) -> None:
         'bench', url, '-t', '100', '-c', '2', term='xterm'
     ) as terminal:
         terminal.wait_for('0%')
-        assert terminal.interrupt() == 130
+        assert terminal.press(CTRL_C) == 130
     assert 'Traceback' not in terminal.text
 
 

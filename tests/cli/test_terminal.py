@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commands import Terminal
+from commands import CTRL_C, CTRL_D, Terminal
 
 import twspy
 
@@ -46,7 +46,7 @@ def test_end_of_input(url: str) -> None:
 def test_interrupt(url: str) -> None:
     with Terminal('connect', url) as terminal:
         terminal.wait_for('> ')
-        assert terminal.interrupt() == 130
+        assert terminal.press(CTRL_C) == 130
     assert 'Traceback' not in terminal.text
 
 
@@ -78,8 +78,7 @@ def test_binary_messages_in_quiet_mode(url: str) -> None:
     with Terminal('connect', '-q', '-b', url) as terminal:
         terminal.type('\x01\r')
         terminal.wait_for('<1 byte: 01>')
-        terminal.type('\x04')
-        assert terminal.wait() == 0
+        assert terminal.press(CTRL_D) == 0
 
 
 def test_history(url: str) -> None:
@@ -87,14 +86,12 @@ def test_history(url: str) -> None:
         terminal.wait_for('> ')
         terminal.type('first of all\r')
         terminal.wait_for('< first of all')
-        terminal.type('\x04')
-        assert terminal.wait() == 0
+        assert terminal.press(CTRL_D) == 0
     with Terminal('connect', url) as terminal:
         terminal.wait_for('> ')
         terminal.type('\x10\r')  # Ctrl-P: the line before
         terminal.wait_for('< first of all')
-        terminal.type('\x04')
-        assert terminal.wait() == 0
+        assert terminal.press(CTRL_D) == 0
 
 
 def test_password_is_asked_for() -> None:
@@ -105,6 +102,5 @@ def test_password_is_asked_for() -> None:
             terminal.wait_for('Password of bob: ')
             terminal.type('builder\r')
             terminal.wait_for(r'connected to(.|\n)*> ')
-            terminal.type('\x04')
-            assert terminal.wait() == 0
+            assert terminal.press(CTRL_D) == 0
         assert 'builder' not in terminal.text
