@@ -22,7 +22,6 @@ tws_client_new(struct tws_server *server,
     client->transport = *transport;
     client->server = server;
     client->receipts_end = &client->receipts;
-    tws_frame_reader_init(&client->reader, TWS_SERVER);
     atomic_init(&client->state, TWS_CLIENT_OPEN);
     atomic_init(&client->references, 1);
     return client;
@@ -32,10 +31,9 @@ enum tws_status
 tws_client_agree(struct tws_client *client, const struct tws_agreed *agreed,
                  struct tws_error *err)
 {
-    client->reader.rsv_allowed = agreed->rsv;
-    client->reader.opcodes_allowed = agreed->opcodes;
+    client->rules.rsv = agreed->rsv;
+    client->rules.opcodes = agreed->opcodes;
     client->compression = agreed->compression;
-    client->assembler.compression = agreed->compression;
     if (agreed->raw_frames) {
         client->collector = calloc(1, sizeof(*client->collector));
         if (client->collector == NULL) {
@@ -45,11 +43,23 @@ tws_client_agree(struct tws_client *client, const struct tws_agreed *agreed,
     return TWS_OK;
 }
 
+bool
+tws_client_keep_received(struct tws_client *client, struct tws_input rest)
+{
+    if (client->receiving == NULL) {
+        client->receiving = tws_receiving_new(client);
+    }
+    return client->receiving != NULL
+           && tws_buffer_append(&client->receiving->unread, rest.data,
+                                rest.length)
+                  == TWS_OK;
+}
+
 void
 tws_client_forget_received(struct tws_client *client)
 {
-    tws_assembler_release(&client->assembler);
-    tws_buffer_release(&client->unread);
+    tws_receiving_free(client->receiving);
+    client->receiving = NULL;
     if (client->collector != NULL) {
         tws_frame_collector_release(client->collector);
     }

@@ -9,6 +9,7 @@
 #ifndef TWS_ENGINE_CLIENT_H
 #define TWS_ENGINE_CLIENT_H
 
+#include "engine/receiving.h"
 #include "engine/watch.h"
 #include "engine/worker.h"
 #include "net/socket.h"
@@ -42,29 +43,70 @@ struct tws_receipt {
     void *user;
 };
 
+/* What each turn needs comes first, in as few lines of the processor's cache
+ * as may be. */
 struct tws_client {
     struct tws_watch watch; /* first: what the poller hands back */
     struct tws_transport transport;
     struct tws_server *server; /* borrowed; outlives its clients' service */
     void *user;                /* the owner's; see struct tws_handlers */
-    struct tws_compression *compression; /* owned; set before it is served,
-                                          * and stays; NULL: none was agreed.
-                                          * Its lock is taken before ours */
+
+    /* Of the worker that serves it. */
+    struct tws_worker *worker;         /* that one, or NULL */
+    _Atomic(uintptr_t) serving_thread; /* its pthread_t; 0: none */
+    struct tws_receiving *receiving;   /* owned, or the worker's; NULL: it is
+                                        * not served, and has nothing
+                                        * unfinished */
+    struct tws_receiving_rules rules;
+    struct tws_frame_collector *collector; /* owned; where the program gets
+                                            * frames; NULL: messages */
+    struct tws_compression *compression;   /* owned; set before it is served,
+                                            * and stays; NULL: none was agreed.
+                                            * Its lock is taken before ours */
+
+    uint32_t heard; /* bytes since the last look; UINT32_MAX: a frame. The
+                     * driver takes and clears it, and the next one */
+    bool heard_message;
+
+    atomic_bool paused;    /* reading waits for the queue to shrink; written
+                            * under lock */
+    atomic_bool congested; /* the queue is above high water */
+    atomic_bool crowded;   /* so is what waits behind `stream` */
+    _Atomic uint8_t state; /* enum tws_client_state; written under lock */
+
+    /* Guarded by `lock`, up to `returned`. */
+    uint8_t interest;  /* events asked of the poller; 0: not in it */
+    bool write_failed; /* the next read will tell why */
+    bool detached;     /* a worker that does not drive serves it; the driver
+                        * reads it without the lock, as only that changes it
+                        * for clients that nobody serves */
+    struct tws_session session;
+    pthread_mutex_t lock;
+    struct tws_worker *cork;      /* who serves it: small frames gather in its
+                                   * `out` */
+    struct tws_buffer queue;      /* framed bytes not written yet */
+    struct tws_receipt *receipts; /* in the order of sending */
+    uint64_t accepted;            /* bytes, for receipts and the queue */
+    uint64_t written;             /* of those, what the kernel has taken */
+    struct tws_client_stream *stream;  /* owned; of a message that is sent in
+                                        * pieces; NULL: none is */
+    struct tws_receipt **receipts_end; /* where the next one goes */
+    struct tws_waiter *waiters;
+    char *sent_reason; /* owned; of our Close; NULL: none */
+    const char *cause; /* static; why it was broken off; NULL: it was not */
+    int cause_errno;
+    uint8_t cause_by; /* enum tws_ended_by */
+    bool returned;    /* the worker of a detached one is done */
+
+    /* Set by the worker that tells the program of the end; read by the driver
+     * once that worker is done. */
+    bool concluded; /* handlers->close was called */
+    bool lost;      /* nothing can be sent to it any more */
 
     /* Guarded by the server's lock while the client is in its table; later
      * the driver's. */
     struct tws_client *next;
     struct tws_client *previous;
-
-    /* Of the worker that serves it. */
-    struct tws_worker *worker;         /* that one, or NULL */
-    _Atomic(uintptr_t) serving_thread; /* its pthread_t; 0: none */
-    struct tws_frame_reader reader;
-    struct tws_assembler assembler;        /* borrows `compression` */
-    struct tws_frame_collector *collector; /* owned; where the program gets
-                                            * frames; NULL: messages */
-    struct tws_buffer unread; /* received but not parsed yet, while the send
-                               * queue is too long */
 
     /* The driver's own. */
     _Atomic uint64_t ping_sent_at; /* clock; 0: none is unanswered */
@@ -80,45 +122,8 @@ struct tws_client {
     bool lingering;          /* in the list of those */
     bool close_timed;        /* the timer is the closing handshake's */
 
-    /* Of the worker that serves it; the driver takes and clears them. */
-    bool heard_message;
-    uint32_t heard; /* bytes since the last look; UINT32_MAX: a frame */
-
-    pthread_mutex_t lock; /* of what follows, up to the atomics */
-    struct tws_session session;
-    struct tws_buffer queue; /* framed bytes not written yet */
-    struct tws_worker *cork; /* who serves it: small frames gather in its
-                              * `out` */
-    struct tws_waiter *waiters;
-    struct tws_receipt *receipts;      /* in the order of sending */
-    struct tws_receipt **receipts_end; /* where the next one goes */
-    uint64_t accepted;                 /* bytes, for receipts and the queue */
-    uint64_t written;                 /* of those, what the kernel has taken */
-    struct tws_client_stream *stream; /* owned; of a message that is sent in
-                                       * pieces; NULL: none is */
-    char *sent_reason;                /* owned; of our Close; NULL: none */
-    const char *cause; /* static; why it was broken off; NULL: it was not */
-    int cause_errno;
-    uint8_t cause_by;  /* enum tws_ended_by */
-    uint8_t interest;  /* events asked of the poller; 0: not in it */
-    bool write_failed; /* the next read will tell why */
-    bool detached;     /* a worker that does not drive serves it; the driver
-                        * reads it without the lock, as only that changes it
-                        * for clients that nobody serves */
-    bool returned;     /* and that one is done */
-
-    /* Set by the worker that tells the program of the end; read by the driver
-     * once that worker is done. */
-    bool concluded; /* handlers->close was called */
-    bool lost;      /* nothing can be sent to it any more */
-
-    atomic_bool paused;       /* reading waits for the queue to shrink;
-                               * written under lock */
-    _Atomic uint64_t latency; /* nanoseconds of the last ping; 0: none */
-    atomic_bool congested;    /* the queue is above high water */
-    atomic_bool crowded;      /* so is what waits behind `stream` */
-    _Atomic uint8_t state;    /* enum tws_client_state; written under lock */
     atomic_uint references;
+    _Atomic uint64_t latency; /* nanoseconds of the last ping; 0: none */
 };
 
 /* Takes over the descriptor of `transport`. One reference for the server.
@@ -130,6 +135,9 @@ struct tws_client *tws_client_new(struct tws_server *server,
 enum tws_status tws_client_agree(struct tws_client *client,
                                  const struct tws_agreed *agreed,
                                  struct tws_error *err);
+/* Keeps what was received but not parsed; false without memory. */
+bool tws_client_keep_received(struct tws_client *client,
+                              struct tws_input rest);
 /* Gives back what is kept of what was received. */
 void tws_client_forget_received(struct tws_client *client);
 void tws_client_retain(struct tws_client *client);

@@ -143,11 +143,13 @@ read_more(struct tws_worker *worker, struct tws_client *client, bool *more,
     worker->reads++;
     bool direct =
         client->collector == NULL
-        && tws_receive_room(&client->reader, &client->assembler, &room, &size);
+        && tws_receive_room(&client->receiving->reader,
+                            &client->receiving->assembler, &room, &size);
     if (!direct) {
         room = worker->scratch;
         size = TWS_SCRATCH_SIZE;
-        if (TWS_UNLIKELY(tws_receive_inflates_in_vain(&client->assembler))) {
+        if (TWS_UNLIKELY(
+                tws_receive_inflates_in_vain(&client->receiving->assembler))) {
             size = READ_SKIPPING;
             worker->reads = READS_A_TURN;
         }
@@ -163,7 +165,8 @@ read_more(struct tws_worker *worker, struct tws_client *client, bool *more,
                         ? client->heard + (uint32_t)got
                         : UINT32_MAX;
     if (direct) {
-        return tws_receive_direct(&client->reader, &client->assembler,
+        return tws_receive_direct(&client->receiving->reader,
+                                  &client->receiving->assembler,
                                   &tws_server_options(client->server)->message,
                                   room, got, event, err);
     }
@@ -189,7 +192,7 @@ take_chunk(struct tws_worker *worker, struct tws_client *client,
 {
     if (atomic_load_explicit(&client->state, memory_order_relaxed)
         != TWS_CLIENT_OPEN) {
-        tws_message_stream_discard(&client->assembler);
+        tws_message_stream_discard(&client->receiving->assembler);
         return false;
     }
     client->heard_message = true;
@@ -231,7 +234,8 @@ take(struct tws_worker *worker, struct tws_client *client,
     pthread_mutex_lock(&client->lock);
     if (client->state == TWS_CLIENT_CLOSING) {
         by = (enum tws_ended_by)client->cause_by;
-        tws_message_stream_discard(&client->assembler); /* chunks at hand */
+        tws_message_stream_discard(
+            &client->receiving->assembler); /* chunks at hand */
     }
     bool concerns = tws_session_take(&client->session, event, NULL, &reply);
     if (tws_client_send_control_lock_held(client, &reply, &err) != TWS_OK) {
@@ -253,7 +257,7 @@ take(struct tws_worker *worker, struct tws_client *client,
 void
 tws_client_settle_received(struct tws_client *client)
 {
-    tws_assembler_settle(&client->assembler);
+    tws_assembler_settle(&client->receiving->assembler);
     if (client->collector != NULL) {
         tws_frame_collector_settle(client->collector);
     }
@@ -279,8 +283,8 @@ static enum tws_status
 receive(struct tws_client *client, struct tws_input *input,
         struct tws_event *event, struct tws_error *err)
 {
-    struct tws_frame_reader *reader = &client->reader;
-    struct tws_assembler *assembler = &client->assembler;
+    struct tws_frame_reader *reader = &client->receiving->reader;
+    struct tws_assembler *assembler = &client->receiving->assembler;
     const struct tws_message_limits *limits =
         &tws_server_options(client->server)->message;
     if (TWS_LIKELY(client->collector == NULL && client->compression == NULL)) {

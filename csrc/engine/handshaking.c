@@ -202,9 +202,7 @@ become_client(struct tws_worker *worker, struct tws_handshake *handshake)
         tws_client_agree(client, &handshake->agreed, &err);
     handshake->agreed.compression = NULL; /* the client's */
     if (status != TWS_OK
-        || (rest.length > 0
-            && tws_buffer_append(&client->unread, rest.data, rest.length)
-                   != TWS_OK)
+        || (rest.length > 0 && !tws_client_keep_received(client, rest))
         || tws_poller_modify(server->poller, client->transport.fd,
                              TWS_READABLE, client, &err)
                != TWS_OK) {

@@ -9,7 +9,11 @@
 
 enum { READY_A_TURN = 256 };
 
-enum { CACHE_LINE = 64, USER_FETCHED = 3 * CACHE_LINE };
+enum {
+    CACHE_LINE = 64,
+    CLIENT_FETCHED = offsetof(struct tws_client, receipts_end),
+    USER_FETCHED = 3 * CACHE_LINE
+};
 
 /* Up to this size freed memory is used again; twice as much of it may stay
  * with each of glibc's arenas. */
@@ -240,7 +244,7 @@ static inline void
 fetch_ahead(const struct tws_ready *ready, size_t left)
 {
     if (left > 2) {
-        fetch(ready[2].data, sizeof(struct tws_client));
+        fetch(ready[2].data, CLIENT_FETCHED);
     }
     if (left > 1) {
         const struct tws_client *client = ready[1].data;

@@ -266,11 +266,10 @@ keep_rest(struct tws_worker *worker, struct tws_client *client,
     if (kept > 0
         && rest->data == tws_buffer_data(unread) + kept - rest->length) {
         tws_buffer_consume(unread, kept - rest->length);
-        client->unread = *unread;
+        client->receiving->unread = *unread;
         *unread = TWS_BUFFER_EMPTY;
     }
-    else if (tws_buffer_append(&client->unread, rest->data, rest->length)
-             != TWS_OK) {
+    else if (!tws_client_keep_received(client, *rest)) {
         return false;
     }
     *rest = (struct tws_input){0};
@@ -281,8 +280,8 @@ keep_rest(struct tws_worker *worker, struct tws_client *client,
 static bool
 leave_handler(struct tws_worker *worker, struct tws_client *client)
 {
-    if (TWS_UNLIKELY(client->assembler.chunked)) {
-        tws_message_stream_discard(&client->assembler);
+    if (TWS_UNLIKELY(client->receiving->assembler.chunked)) {
+        tws_message_stream_discard(&client->receiving->assembler);
     }
     return tws_pool_leave(&worker->server->pool, worker);
 }
@@ -367,6 +366,13 @@ serve_messages(struct tws_worker *worker, struct tws_client *client,
     return false;
 }
 
+static bool
+has_unread(const struct tws_client *client)
+{
+    return client->receiving != NULL
+           && tws_buffer_length(&client->receiving->unread) > 0;
+}
+
 /* Serves what there is to read, beginning with what was kept back; replies
  * leave together. A worker that has lost the role serves what it has read
  * already, and leaves the rest to the driver. */
@@ -374,13 +380,15 @@ static void
 serve(struct tws_worker *worker, struct tws_client *client, bool opening)
 {
     struct tws_server *server = worker->server;
-    struct tws_buffer unread = client->unread;
+    tws_receiving_lend(worker, client);
+    struct tws_buffer unread = client->receiving->unread;
     struct tws_input rest = {.data = tws_buffer_data(&unread),
                              .length = tws_buffer_length(&unread)};
+    struct tws_error err;
     unsigned served = 0;
     unsigned began =
         atomic_load_explicit(&server->pool.looks, memory_order_relaxed);
-    client->unread = TWS_BUFFER_EMPTY;
+    client->receiving->unread = TWS_BUFFER_EMPTY;
     tws_client_cork(worker, client, rest);
     if (opening) {
         tws_pool_enter(&server->pool, worker, &client->watch);
@@ -396,13 +404,20 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
         uncork(worker, client);
     }
     tws_buffer_release(&unread);
+    if (!worker->over) {
+        /* Where serving broke off, nobody has taken back what the last message
+         * lies in. */
+        tws_client_settle_received(client);
+        if (!tws_receiving_take_back(worker, client)) {
+            (void)tws_error_nomem(&err);
+            tws_client_fail(worker, client, &err);
+        }
+    }
     if (worker->over) {
+        tws_receiving_end(worker, client);
         conclude(worker, client);
         return;
     }
-    /* Where serving broke off, nobody has taken back what the last message
-     * lies in. */
-    tws_client_settle_received(client);
     if (congested && waits_for_room(client)) {
         tws_client_pause(client, true);
     }
@@ -410,8 +425,7 @@ serve(struct tws_worker *worker, struct tws_client *client, bool opening)
         tws_client_give_back(client);
     }
     else if (!client->paused
-             && (tws_buffer_length(&client->unread) > 0
-                 || tws_pending(&client->transport))) {
+             && (has_unread(client) || tws_pending(&client->transport))) {
         tws_server_attend(server, client);
     }
 }

@@ -1,5 +1,6 @@
 #include "engine/worker.h"
 
+#include "engine/receiving.h"
 #include "loop/condition.h"
 
 #include <stdlib.h>
@@ -13,7 +14,8 @@ tws_worker_new(struct tws_server *server, struct tws_worker **result,
         return tws_error_nomem(err);
     }
     worker->scratch = malloc(TWS_SCRATCH_SIZE);
-    if (worker->scratch == NULL) {
+    worker->receiving = malloc(sizeof(*worker->receiving));
+    if (worker->scratch == NULL || worker->receiving == NULL) {
         status = tws_error_nomem(err);
         goto fail;
     }
@@ -27,6 +29,7 @@ tws_worker_new(struct tws_server *server, struct tws_worker **result,
     return TWS_OK;
 
 fail:
+    free(worker->receiving);
     free(worker->scratch);
     free(worker);
     return status;
@@ -40,6 +43,7 @@ tws_worker_free(struct tws_worker *worker)
     }
     pthread_cond_destroy(&worker->wake);
     tws_buffer_release(&worker->out);
+    free(worker->receiving);
     free(worker->scratch);
     free(worker);
 }

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 struct tws_client;
+struct tws_receiving;
 struct tws_server;
 struct tws_watch;
 
@@ -50,17 +51,19 @@ struct tws_worker {
     pthread_t thread;
 
     /* The thread's own. */
-    uint8_t *scratch;          /* owned; TWS_SCRATCH_SIZE bytes */
-    struct tws_input cursor;   /* what is not parsed of it */
-    struct tws_client *client; /* being served, or NULL; borrowed */
-    unsigned reads;            /* of this client in this turn */
-    unsigned secured;          /* steps of TLS handshakes in this turn */
-    bool drained;              /* the last read emptied the socket */
-    bool driving;              /* has the role, as far as this thread knows:
-                                * false at the latest when the handler in which
-                                * it was lost returns */
-    bool over;                 /* `client` is over, as `ending` tells */
-    bool lost;                 /* and nothing can be sent to it any more */
+    uint8_t *scratch;                /* owned; TWS_SCRATCH_SIZE bytes */
+    struct tws_receiving *receiving; /* owned; lent to `client`, unless that
+                                      * has its own */
+    struct tws_input cursor;         /* what is not parsed of it */
+    struct tws_client *client;       /* being served, or NULL; borrowed */
+    unsigned reads;                  /* of this client in this turn */
+    unsigned secured;                /* steps of TLS handshakes in this turn */
+    bool drained;                    /* the last read emptied the socket */
+    bool driving; /* has the role, as far as this thread knows:
+                   * false at the latest when the handler in which
+                   * it was lost returns */
+    bool over;    /* `client` is over, as `ending` tells */
+    bool lost;    /* and nothing can be sent to it any more */
     struct tws_ending ending;
     void *token; /* of the exclusion while it is given up */
 

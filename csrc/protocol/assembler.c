@@ -40,6 +40,18 @@ tws_assembler_settle(struct tws_assembler *assembler)
     assembler->handed_out = false;
 }
 
+bool
+tws_assembler_is_at_rest(const struct tws_assembler *assembler)
+{
+    return assembler->opcode == 0
+           && !(assembler->handed_out || assembler->chunked
+                || assembler->skipping || assembler->ended
+                || assembler->waiting)
+           && assembler->message.capacity == 0
+           && assembler->control.capacity == 0
+           && assembler->packed.capacity == 0;
+}
+
 static enum tws_status
 not_utf8(struct tws_error *err)
 {

@@ -130,6 +130,11 @@ bool tws_receive_inflates_in_vain(const struct tws_assembler *assembler);
 
 /* Gives back what an event borrowed. */
 void tws_assembler_settle(struct tws_assembler *assembler);
+
+/* Nothing is unfinished, handed out or kept: it could be a new one, but for
+ * the number of the last stream. */
+bool tws_assembler_is_at_rest(const struct tws_assembler *assembler);
+
 /* Of the unfinished message, where it is text: its next bytes, unmasked
  * (`ascii`: they are known to be), and that it may end here. TWS_PROTOCOL with
  * 1007 otherwise. */

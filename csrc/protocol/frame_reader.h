@@ -37,6 +37,13 @@ struct tws_input {
 void tws_frame_reader_init(struct tws_frame_reader *reader,
                            enum tws_role role);
 
+/* Between two frames. */
+static inline bool
+tws_frame_reader_is_at_rest(const struct tws_frame_reader *reader)
+{
+    return !reader->in_payload && reader->partial_length == 0;
+}
+
 /* The next piece. The first of a frame comes as soon as its header is
  * complete, even without payload, so that limits act on the header alone.
  * TWS_AGAIN: the input is used up. TWS_PROTOCOL: see frame.h; the stream is

@@ -545,7 +545,7 @@ tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
                 return tws_connection_message(conn->state, &event);
             }
             if (event.type == TWS_EVENT_CHUNK) {
-                return tws_connection_chunk(&conn->client->assembler, &event);
+                return tws_connection_chunk(tws_served_assembler(conn), &event);
             }
             if (event.type == TWS_EVENT_FRAME) {
                 int found =

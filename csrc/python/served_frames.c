@@ -51,7 +51,7 @@ struct tws_assembler *
 tws_served_assembler(const ConnectionObject *conn)
 {
     return conn->frames != NULL ? &conn->frames->assembler
-                                : &conn->client->assembler;
+                                : &conn->client->receiving->assembler;
 }
 
 /* Sending ----------------------------------------------------------------- */

@@ -45,8 +45,9 @@ agree(struct fixture *fixture, struct tws_client *client)
     }
     client->compression = tws_compression_new(&agreed_terms, agreed_pool);
     must(client->compression != NULL, "tws_compression_new");
-    client->assembler.compression = client->compression;
-    client->reader.rsv_allowed = TWS_RSV1;
+    client->rules.rsv = TWS_RSV1;
+    client->receiving->assembler.compression = client->compression;
+    client->receiving->reader.rsv_allowed = TWS_RSV1;
 }
 
 struct peer {

@@ -185,7 +185,7 @@ BOTH_KINDS(a_held_client_keeps_no_buffers)
     tws_server_stop(fixture.server, 1001, TWS_SPAN(""), 0);
     fixture_join(&fixture);
     CHECK(fixture.held->queue.memory == NULL);
-    CHECK(fixture.held->unread.memory == NULL);
+    CHECK(fixture.held->receiving == NULL);
     CHECK_INT(close(fd), 0);
     fixture_end(&fixture);
 }
@@ -200,11 +200,8 @@ holds_memory(struct fixture *fixture)
     const struct tws_client *client = fixture->held;
     pthread_mutex_lock(&fixture->exclusion);
     bool holds = client->paused || client->worker != NULL
-                 || client->assembler.message.memory != NULL
-                 || client->assembler.control.memory != NULL
-                 || client->unread.memory != NULL
-                 || client->queue.memory != NULL || client->receipts != NULL
-                 || client->waiters != NULL;
+                 || client->receiving != NULL || client->queue.memory != NULL
+                 || client->receipts != NULL || client->waiters != NULL;
     pthread_mutex_unlock(&fixture->exclusion);
     return holds;
 }

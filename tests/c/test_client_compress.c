@@ -600,20 +600,23 @@ read_chunks(struct fixture *fixture, struct tws_client *client,
         (void)echo(client, event);
         return;
     }
-    CHECK_INT(tws_message_stream_begin(&client->assembler, UINT64_MAX, &err),
+    CHECK_INT(tws_message_stream_begin(&client->receiving->assembler,
+                                       UINT64_MAX, &err),
               TWS_OK);
     while (fixture_next(fixture, client, &chunk) == TWS_OK) {
         CHECK_INT(chunk.type, TWS_EVENT_CHUNK);
-        CHECK(tws_buffer_length(&client->assembler.message) <= TWS_CHUNK_MAX);
+        CHECK(tws_buffer_length(&client->receiving->assembler.message)
+              <= TWS_CHUNK_MAX);
         CHECK(memcmp(chunk.data, pattern + length, chunk.length) == 0);
         length += chunk.length;
         if (chunk.length == 0 || !all) {
             break;
         }
-        tws_message_stream_consume(&client->assembler, chunk.length);
+        tws_message_stream_consume(&client->receiving->assembler,
+                                   chunk.length);
     }
     if (all) {
-        tws_message_stream_end(&client->assembler);
+        tws_message_stream_end(&client->receiving->assembler);
     }
     (void)snprintf(answer, sizeof(answer), "%s %d", all ? "all" : "some",
                    all ? (int)length : length > 0);

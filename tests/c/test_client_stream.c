@@ -235,7 +235,7 @@ begin_chunks(struct tws_client *client, uint64_t limit)
 {
     struct tws_error err;
     enum tws_status status =
-        tws_message_stream_begin(&client->assembler, limit, &err);
+        tws_message_stream_begin(&client->receiving->assembler, limit, &err);
     if (status == TWS_PROTOCOL) {
         tws_client_fail(client->worker, client, &err);
     }
@@ -266,10 +266,11 @@ read_chunks(struct fixture *fixture, struct tws_client *client,
         if (chunk.length == 0 || (!all && length > MANY)) {
             break;
         }
-        tws_message_stream_consume(&client->assembler, chunk.length);
+        tws_message_stream_consume(&client->receiving->assembler,
+                                   chunk.length);
     }
     if (all && chunk.length == 0) {
-        tws_message_stream_end(&client->assembler);
+        tws_message_stream_end(&client->receiving->assembler);
     }
     (void)snprintf(answer, sizeof(answer), "%s %zu", all ? "all" : "some",
                    all ? length : 0);

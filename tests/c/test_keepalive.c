@@ -150,12 +150,14 @@ receive(struct scene *scene)
     struct tws_input nothing = {0};
     struct tws_event event;
     unsigned count = 0;
+    tws_receiving_lend(scene->worker, scene->client);
     tws_client_cork(scene->worker, scene->client, nothing);
     while (tws_client_next(scene->worker, scene->client, &event) == TWS_OK) {
         count++;
     }
     CHECK(!scene->worker->over);
     CHECK(tws_client_uncork(scene->worker, scene->client) == NULL);
+    CHECK(tws_receiving_take_back(scene->worker, scene->client));
     return count;
 }
 

@@ -684,7 +684,7 @@ BOTH_KINDS(a_closing_client_that_does_not_read_is_given_up)
     tws_server_stop(fixture.server, 1001, TWS_SPAN(""), 0);
     fixture_join(&fixture);
     CHECK(fixture.held->queue.memory == NULL); /* though it is held */
-    CHECK(fixture.held->unread.memory == NULL);
+    CHECK(fixture.held->receiving == NULL);
     fixture_end(&fixture);
 }
 

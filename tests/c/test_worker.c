@@ -83,13 +83,13 @@ TEST(without_memory_there_is_none)
 {
     struct tws_worker *worker = NULL;
     struct tws_error err;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         allocations_left = i;
         CHECK_INT(tws_worker_new(server, &worker, &err), TWS_NOMEM);
         CHECK_INT(err.status, TWS_NOMEM);
         CHECK(worker == NULL);
     }
-    allocations_left = 2;
+    allocations_left = 3;
     CHECK_INT(tws_worker_new(server, &worker, &err), TWS_OK);
     allocations_left = -1;
     tws_worker_free(worker);
