@@ -570,6 +570,25 @@ script_give_copy(struct script_run *run, size_t length, bool guarded)
     return status;
 }
 
+/* Between messages others may take their place, as nothing is known then. */
+static inline void
+script_replace_at_rest(struct script_run *run)
+{
+    struct tws_frame_reader reader;
+    if (!tws_frame_reader_is_at_rest(&run->reader)
+        || !tws_assembler_is_at_rest(&run->assembler)) {
+        return;
+    }
+    tws_frame_reader_init(&reader, (enum tws_role)run->reader.role);
+    reader.rsv_allowed = run->reader.rsv_allowed;
+    reader.opcodes_allowed = run->reader.opcodes_allowed;
+    run->reader = reader;
+    run->assembler = (struct tws_assembler){
+        .compression = run->assembler.compression,
+        .stream = run->assembler.stream,
+    };
+}
+
 static inline size_t
 script_cut_next(const struct script_cut *cut, uint64_t *random, size_t at)
 {
@@ -638,6 +657,9 @@ script_play(const struct script *script, const struct script_cut *cut)
         if (run.at == 0 ? cut->chunked
                         : !run.assembler.chunked && script_chance(&run)) {
             script_begin_stream(&run);
+        }
+        if (cut->n % 2 == 1 || cut->seed % 2 == 1) {
+            script_replace_at_rest(&run);
         }
         if (cut->direct
             && tws_receive_room(&run.reader, &run.assembler, &room, &size)
