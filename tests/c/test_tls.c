@@ -138,6 +138,21 @@ TEST(nothing_is_missed_by_waiting)
 }
 
 /* A part of a record is nothing yet. */
+/* What another user of OpenSSL has left behind on this thread is not ours. */
+TEST(errors_of_others_are_none_of_ours)
+{
+    uint8_t data[100];
+    size_t got = 0;
+    begin_secured(TLS1_3_VERSION);
+    ERR_raise(ERR_LIB_USER, ERR_R_INTERNAL_ERROR);
+    CHECK_INT(read_into(&both.server, data, sizeof(data), &got), TWS_AGAIN);
+    ERR_raise(ERR_LIB_USER, ERR_R_INTERNAL_ERROR);
+    CHECK_INT(write_all(&both.client, data, 5), TWS_OK);
+    CHECK_INT(read_into(&both.server, data, sizeof(data), &got), TWS_OK);
+    CHECK_INT(got, 5);
+    finish();
+}
+
 TEST(half_a_record_is_not_pending)
 {
     uint8_t data[100];
@@ -387,8 +402,9 @@ TEST(one_that_was_never_used_is_released)
 
 RUN(T(shakes_hands_and_echoes),
     T(nothing_is_read_or_written_before_the_handshake),
-    T(nothing_is_missed_by_waiting), T(half_a_record_is_not_pending),
-    T(close_notify_ends_reading_only), T(an_end_without_close_notify),
-    T(an_end_within_a_record), T(a_session_survives_an_early_end),
-    T(tls_within_tls), T(tls_within_tls_is_pending), T(tls_within_tls_ends),
+    T(nothing_is_missed_by_waiting), T(errors_of_others_are_none_of_ours),
+    T(half_a_record_is_not_pending), T(close_notify_ends_reading_only),
+    T(an_end_without_close_notify), T(an_end_within_a_record),
+    T(a_session_survives_an_early_end), T(tls_within_tls),
+    T(tls_within_tls_is_pending), T(tls_within_tls_ends),
     T(tls_within_tls_ends_early), T(one_that_was_never_used_is_released))
