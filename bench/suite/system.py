@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,16 +62,19 @@ def cpu_model() -> str:
 
 
 def python_build() -> str:
-    """The interpreter and how it was optimized."""
+    """The interpreter and how it was optimized, as far as it tells: what a
+    distribution adds to its build (Debian: PGO and LTO) is not in there."""
     arguments = sysconfig.get_config_var('CONFIG_ARGS') or ''
     flags = sysconfig.get_config_var('PY_CFLAGS') or ''
     pgo = '--enable-optimizations' in arguments
     lto = '--with-lto' in arguments or '-flto' in flags
-    return (
-        f'{platform.python_implementation()} {platform.python_version()} '
-        f'({"with" if pgo else "without"} PGO, '
-        f'{"with" if lto else "without"} LTO)'
-    )
+    if sys.base_prefix == '/usr' and not pgo:
+        how = "the distribution's"
+    else:
+        how = f'{"with" if pgo else "without"} PGO, '
+        how += f'{"with" if lto else "without"} LTO'
+    name = platform.python_implementation()
+    return f'{name} {platform.python_version()} ({how})'
 
 
 def machine() -> str:
