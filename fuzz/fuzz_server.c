@@ -139,7 +139,7 @@ static void
 read_on(struct visitor *visitor, uint8_t choice)
 {
     struct tws_client *client = visitor->client;
-    struct tws_assembler *assembler = &client->assembler;
+    struct tws_assembler *assembler = &client->receiving->assembler;
     struct tws_silence silence = {0};
     struct tws_event event;
     struct tws_error err;

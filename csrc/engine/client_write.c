@@ -8,7 +8,7 @@ enum {
     CORK_MAX = 64 * 1024, /* gathered frames are written beyond it */
     COPY_MAX = 16 * 1024 + TWS_FRAME_HEADER_MAX, /* larger frames are sent
                                                   * without being copied */
-    SHORT_MAX = 2 * 1024,  /* bytes of a message that take the short way */
+    SHORT_MAX = 16 * 1024, /* bytes of a message that take the short way */
     OUT_KEPT = 256 * 1024, /* capacity a worker keeps for its frames */
 };
 

@@ -6,6 +6,7 @@
 #include "python/errors.h"
 #include "python/frame_type.h"
 #include "python/message_type.h"
+#include "python/value.h"
 #include "protocol/message_stream.h"
 
 static PyObject *
@@ -85,7 +86,7 @@ text_of(const struct tws_event *event)
     const char *data = (const char *)event->data;
     Py_ssize_t length = (Py_ssize_t)event->length;
     if (!event->ascii) {
-        return PyUnicode_DecodeUTF8(data, length, NULL);
+        return tws_value_text(event->data, event->length);
     }
     PyObject *text = PyUnicode_New(length, 127);
     if (text != NULL && length > 0) {

@@ -6,6 +6,7 @@
 #include "python/frame_type.h"
 #include "python/head_objects.h"
 #include "python/message_type.h"
+#include "python/received_text.h"
 #include "python/served.h"
 #include "python/served_frames.h"
 #include "python/served_out.h"
@@ -201,12 +202,17 @@ tws_served_send_short(ConnectionObject *conn, PyObject *message)
     }
     if (Py_IS_TYPE(message, state->text_message_type)) {
         payload = ((MessageObject *)message)->payload;
-        if (!PyUnicode_IS_COMPACT_ASCII(payload)) {
+        opcode = TWS_OPCODE_TEXT;
+        if (PyUnicode_IS_COMPACT_ASCII(payload)) {
+            span.data = PyUnicode_DATA(payload);
+            span.length = (size_t)PyUnicode_GET_LENGTH(payload);
+        }
+        else if (tws_received_text_is(state, payload)) {
+            span = state->received_utf8;
+        }
+        else {
             return false; /* its UTF-8 form may have to be made */
         }
-        opcode = TWS_OPCODE_TEXT;
-        span.data = PyUnicode_DATA(payload);
-        span.length = (size_t)PyUnicode_GET_LENGTH(payload);
     }
     else if (Py_IS_TYPE(message, state->binary_message_type)) {
         payload = ((MessageObject *)message)->payload;
@@ -526,6 +532,8 @@ tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
         return NULL;
     }
     struct tws_worker *worker = conn->client->worker;
+    /* Where it was received others will lie. */
+    tws_received_text_forget(conn->state);
     for (;;) {
         struct tws_event event;
         PyObject *object;
@@ -545,7 +553,8 @@ tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
                 return tws_connection_message(conn->state, &event);
             }
             if (event.type == TWS_EVENT_CHUNK) {
-                return tws_connection_chunk(tws_served_assembler(conn), &event);
+                return tws_connection_chunk(tws_served_assembler(conn),
+                                            &event);
             }
             if (event.type == TWS_EVENT_FRAME) {
                 int found =

@@ -2,6 +2,7 @@
 
 #include "python/close_message_type.h"
 #include "python/message_wire.h"
+#include "python/received_text.h"
 #include "python/value.h"
 
 #include <stddef.h>
@@ -11,7 +12,7 @@
 /* An exact str that has a UTF-8 form. The form stays with the str, so that
  * sending it does not encode again. */
 static PyObject *
-text_of(PyObject *object)
+text_of(struct tws_state *state, PyObject *object)
 {
     if (!PyUnicode_Check(object)) {
         PyErr_Format(PyExc_TypeError,
@@ -23,6 +24,9 @@ text_of(PyObject *object)
     if (TWS_LIKELY(PyUnicode_CheckExact(object)
                    && PyUnicode_IS_COMPACT_ASCII(object))) {
         return Py_NewRef(object); /* is its own UTF-8 form */
+    }
+    if (tws_received_text_is(state, object)) {
+        return Py_NewRef(object); /* has come from one */
     }
     PyObject *text = PyUnicode_FromObject(object);
     if (text != NULL && PyUnicode_AsUTF8AndSize(text, NULL) == NULL) {
@@ -45,10 +49,10 @@ binary_of(PyObject *object)
 
 /* The payload of a Message with any opcode. */
 static PyObject *
-payload_of(PyObject *object, uint8_t opcode)
+payload_of(struct tws_state *state, PyObject *object, uint8_t opcode)
 {
     if (opcode == TWS_OPCODE_TEXT && PyUnicode_Check(object)) {
-        return text_of(object);
+        return text_of(state, object);
     }
     PyObject *bytes = tws_value_bytes(object);
     if (bytes == NULL) {
@@ -108,7 +112,7 @@ message_fill(PyObject *op, PyObject *args, PyObject *kwargs)
             return -1;
         }
         opcode = TWS_OPCODE_TEXT;
-        payload = text_of(payload);
+        payload = text_of(state, payload);
     }
     else if (PyObject_TypeCheck(op, state->binary_message_type)) {
         if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:BinaryMessage",
@@ -124,7 +128,7 @@ message_fill(PyObject *op, PyObject *args, PyObject *kwargs)
             || read_opcode(number, &opcode) < 0) {
             return -1;
         }
-        payload = payload_of(payload, opcode);
+        payload = payload_of(state, payload, opcode);
     }
     if (payload == NULL) {
         return -1;
@@ -298,8 +302,9 @@ text_message_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
     if (count != 1 || kwnames != NULL) {
         return call_new((PyTypeObject *)type, args, count, kwnames);
     }
-    return make(PyType_GetModuleState((PyTypeObject *)type),
-                (PyTypeObject *)type, TWS_OPCODE_TEXT, text_of(args[0]));
+    struct tws_state *state = PyType_GetModuleState((PyTypeObject *)type);
+    return make(state, (PyTypeObject *)type, TWS_OPCODE_TEXT,
+                text_of(state, args[0]));
 }
 
 static PyObject *

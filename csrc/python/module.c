@@ -207,6 +207,7 @@ static int
 module_clear(PyObject *module)
 {
     struct tws_state *s = tws_state_of_module(module);
+    Py_CLEAR(s->received_text);
 #define X(name) Py_CLEAR(s->name);
     TWS_TYPES(X)
 #undef X

@@ -6,6 +6,7 @@
 #include "python/address.h"
 #include "python/head_objects.h"
 #include "python/message_type.h"
+#include "python/received_text.h"
 #include "python/served.h"
 #include "python/served_frames.h"
 #include "python/tls_bridge.h"
@@ -192,9 +193,24 @@ on_message(void *context, struct tws_client *client,
            const struct tws_event *event)
 {
     ServerObject *server = server_of(context);
+    struct tws_state *state = server->state;
     PyObject *object = client->user;
-    call_onmessage(server, object,
-                   tws_connection_message(server->state, event));
+    PyObject *message = tws_connection_message(state, event);
+    if (event->type == TWS_EVENT_BINARY || event->ascii || message == NULL) {
+        call_onmessage(server, object, message);
+        return;
+    }
+    const PyObject *text = ((const MessageObject *)message)->payload;
+    tws_received_text_remember(state, ((MessageObject *)message)->payload,
+                               (struct tws_span){
+                                   .data = (const char *)event->data,
+                                   .length = event->length,
+                               });
+    call_onmessage(server, object, message);
+    /* Unless another handler has had its own remembered. */
+    if (tws_received_text_is(state, text)) {
+        tws_received_text_forget(state);
+    }
 }
 
 static void

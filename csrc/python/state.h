@@ -89,6 +89,9 @@ struct tws_state {
     PyObject *spare_messages; /* memory for new ones, linked by `payload` */
     unsigned spare_count;
 
+    PyObject *received_text; /* strong, or NULL; see received_text.h */
+    struct tws_span received_utf8;
+
     struct tws_mask_pool *mask_pool; /* owned */
     struct tws_keeper *keeper;       /* owned; see keeper.h */
 

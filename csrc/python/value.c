@@ -1,5 +1,7 @@
 #include "python/value.h"
 
+#include "protocol/utf8_decode.h"
+
 #include "protocol/frame.h"
 
 enum { SHOWN = 32 }; /* characters or bytes of a payload in a repr */
@@ -33,6 +35,32 @@ tws_value_bytes(PyObject *object)
                  "payload must be str or a bytes-like object, got %s",
                  Py_TYPE(object)->tp_name);
     return NULL;
+}
+
+/* Shorter ones are as fast with CPython's decoder, which also has single
+ * characters at hand. */
+enum { DECODED_MIN = 32 };
+
+PyObject *
+tws_value_text(const uint8_t *utf8, size_t length)
+{
+    uint8_t highest;
+    if (length < DECODED_MIN) {
+        return PyUnicode_DecodeUTF8((const char *)utf8, (Py_ssize_t)length,
+                                    NULL);
+    }
+    size_t characters = tws_utf8_count(utf8, length, &highest);
+    /* The kind of a str has to be the smallest one that fits. */
+    Py_UCS4 maximum = highest < 0x80   ? 0x7f
+                      : highest < 0xc4 ? 0xff
+                      : highest < 0xf0 ? 0xffff
+                                       : 0x10ffff;
+    PyObject *text = PyUnicode_New((Py_ssize_t)characters, maximum);
+    if (text != NULL) {
+        tws_utf8_decode(PyUnicode_DATA(text), (unsigned)PyUnicode_KIND(text),
+                        utf8, length);
+    }
+    return text;
 }
 
 int

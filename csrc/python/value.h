@@ -26,6 +26,9 @@ int tws_value_check_set(PyObject *self, uint8_t opcode);
  * themselves are shared). NULL with UnicodeEncodeError or TypeError. */
 PyObject *tws_value_bytes(PyObject *object);
 
+/* New str of UTF-8 that is known to be valid. */
+PyObject *tws_value_text(const uint8_t *utf8, size_t length);
+
 /* Reads an opcode of at least `lowest`. -1 with TypeError or ValueError. */
 int tws_value_opcode(PyObject *object, uint8_t lowest, uint8_t *opcode);
 
