@@ -4,6 +4,7 @@
 
 #include "net/tls_context.h"
 #include "net/random.h"
+#include "protocol/large_blocks.h"
 
 #include <stdlib.h>
 
@@ -14,10 +15,6 @@ enum {
     CLIENT_FETCHED = offsetof(struct tws_client, receipts_end),
     USER_FETCHED = 3 * CACHE_LINE
 };
-
-/* Up to this size freed memory is used again; twice as much of it may stay
- * with each of glibc's arenas. */
-enum { LARGE_BLOCK = 8 * 1024 * 1024 };
 
 /* How long after a thread could not be started it is tried again. */
 #define SPAWN_PAUSE ((uint64_t)1000 * 1000 * 1000)
@@ -446,26 +443,12 @@ finish(struct tws_server *server, struct tws_worker *worker)
     tws_pool_step_down(&server->pool, worker);
 }
 
-/* A large message is memory that comes and goes. glibc gives such blocks back
- * to the system at once, and takes them page by page again, which costs more
- * than everything else about the message: until the first time that one of
- * that size is freed. Elsewhere this does nothing. */
-static void
-keep_large_blocks(void)
-{
-    void *block = malloc(LARGE_BLOCK);
-    if (block != NULL) {
-        *(volatile char *)block = 0; /* or else nothing of this is compiled */
-    }
-    free(block);
-}
-
 /* The first driver's first act. */
 static void
 begin(struct tws_server *server)
 {
     server->begun = true;
-    keep_large_blocks();
+    tws_keep_large_blocks();
     enum tws_status status = tws_accepting_start(server, &server->failure);
     if (status == TWS_OK && server->handlers.spawn != NULL) {
         status = tws_watchdog_start(&server->pool, &server->failure);

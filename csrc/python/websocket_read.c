@@ -5,7 +5,10 @@
 #include "python/errors.h"
 #include "python/extension_chain.h"
 #include "python/frame_type.h"
+#include "loop/timers.h"
 #include "protocol/frame_collector.h"
+
+#include <poll.h>
 
 enum {
     SCRATCH_SIZE = 16 * 1024,
@@ -38,10 +41,41 @@ tws_websocket_end_read(WebsocketObject *ws)
     tws_websocket_disclaim(ws);
 }
 
+/* Looks again and again for as long as falling asleep and being woken would
+ * take; see engine/spin.h. */
+static bool
+spin(WebsocketObject *ws, uint64_t began)
+{
+    struct pollfd watched = {.fd = ws->transport.fd, .events = POLLIN};
+    bool found;
+    Py_BEGIN_ALLOW_THREADS
+    do {
+        found = poll(&watched, 1, 0) > 0;
+    } while (!found && tws_clock_now() - began < TWS_SPIN_MAX);
+    Py_END_ALLOW_THREADS
+    if (found) {
+        tws_spin_note(&ws->spin, ws, tws_clock_now() - began, true);
+    }
+    else {
+        tws_spin_fail(&ws->spin);
+    }
+    return found;
+}
+
 /* Waits for bytes, and for room where something is left to be sent. */
 static int
 wait_for_bytes(WebsocketObject *ws, const struct tws_deadline *deadline)
 {
+    uint64_t began = tws_clock_now();
+    if (!deadline->immediate && tws_spin_is_worth_it(&ws->spin)) {
+        if (spin(ws, began)) {
+            return 0;
+        }
+        /* A signal meanwhile would not end what waits from now on. */
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+    }
     for (;;) {
         unsigned ready = 0;
         unsigned events = TWS_WAIT_READ;
@@ -65,6 +99,7 @@ wait_for_bytes(WebsocketObject *ws, const struct tws_deadline *deadline)
             return tws_raise_time_over(deadline, "recv()");
         }
         if ((ready & TWS_WAIT_READ) != 0) {
+            tws_spin_note(&ws->spin, ws, tws_clock_now() - began, false);
             return 0;
         }
     }
@@ -108,6 +143,9 @@ tws_websocket_fill(WebsocketObject *ws, uint8_t *room, size_t size,
                    const struct tws_deadline *deadline, size_t *got)
 {
     struct tws_error err;
+    if (size >= ROOM_MAX) {
+        tws_websocket_note_large(ws);
+    }
     while (!ws->at_end) {
         enum tws_status status = read_some(ws, room, size, got, &err);
         switch (status) {

@@ -13,10 +13,12 @@
 #include "python/challenge.h"
 #include "python/options.h"
 
+#include "engine/spin.h"
 #include "net/socket.h"
 #include "net/transport.h"
 #include "protocol/compression.h"
 #include "protocol/frame_reader.h"
+#include "protocol/large_blocks.h"
 #include "protocol/session.h"
 
 #include <pthread.h>
@@ -51,13 +53,15 @@ typedef struct {
     uint8_t phase;    /* enum tws_phase */
     uint8_t role;     /* enum tws_role; from the handshake on */
     bool own_v6only;  /* the program has set IPV6_V6ONLY itself */
-    int ip_protocol;  /* for socket(2), while `bare` */
-    struct tws_challenge challenge;      /* of a connect() under way */
+    atomic_bool had_large;          /* a message for protocol/large_blocks.h */
+    int ip_protocol;                /* for socket(2), while `bare` */
+    struct tws_challenge challenge; /* of a connect() under way */
     struct tws_http_field *fields_asked; /* owned; of its request, or NULL */
 
     /* Reading: belongs to the thread that set `reading`. */
     atomic_bool reading;
     bool at_end;                 /* the stream has ended */
+    struct tws_spin spin;        /* while it waits for bytes */
     atomic_ulong reading_thread; /* while `reading` */
     struct tws_error *broken;    /* owned; a frame broke a rule: for good */
     bool extension_failed;       /* that was an extension's exception, which
@@ -156,6 +160,16 @@ PyObject *tws_websocket_new_bare(struct tws_state *state, PyTypeObject *type,
  * has it. Also keeps the descriptor open until the matching call. */
 int tws_websocket_begin_read(WebsocketObject *ws);
 void tws_websocket_end_read(WebsocketObject *ws);
+
+/* Messages are large: their memory is to be kept. */
+static inline void
+tws_websocket_note_large(WebsocketObject *ws)
+{
+    if (!atomic_load_explicit(&ws->had_large, memory_order_relaxed)) {
+        atomic_store_explicit(&ws->had_large, true, memory_order_relaxed);
+        tws_keep_large_blocks();
+    }
+}
 
 /* Between those: appends at least one received byte to ws->in, or, where
  * `room` is not NULL, reads up to `size` bytes straight into it. Goes on

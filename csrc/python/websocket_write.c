@@ -472,6 +472,9 @@ tws_websocket_write(WebsocketObject *ws, const struct iovec *parts, int count,
         left.parts[i] = parts[i];
         left.length += parts[i].iov_len;
     }
+    if (left.length >= TWS_LARGE_MESSAGE) {
+        tws_websocket_note_large(ws);
+    }
     return write_any(ws, &left, NULL, sending, deadline);
 }
 

@@ -216,3 +216,24 @@ def test_none_is_lost_while_it_closes(alarm: Callable[[float], None]) -> None:
                 sock.close()
                 time.sleep(5)  # the alarm is nearer than that
             sock.close()
+
+
+def test_recv_that_looks_before_it_sleeps(
+    alarm: Callable[[float], None],
+) -> None:
+    """After many answers within microseconds."""
+    sock, peer = client_end()
+    answer = pack(TEXT, b'at once', mask=False)
+    with sock, peer:
+        sock.settimeout(None)
+        for _ in range(3):
+            for _ in range(200):
+                waiting = threading.Thread(target=peer.send, args=(answer,))
+                waiting.start()
+                assert sock.recv().payload == b'at once'
+                waiting.join()
+            interrupted(alarm, sock.recv)
+            sock.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                sock.recv()
+            sock.settimeout(None)
