@@ -278,6 +278,10 @@ def _with_name(error: OSError, sockaddr: Any) -> OSError:
     host = sockaddr[0].lower()
     if error.errno == errno.EINVAL and host.startswith('fe80:'):
         text += f" (a link-local address needs its interface: '{host}%eth0')"
+    if error.errno == errno.EADDRINUSE:
+        text += ' (another program listens there; port 0 is any free one)'
+    if error.errno == errno.EADDRNOTAVAIL:
+        text += " (none of this machine's; '' means all of them)"
     return OSError(error.errno, text)
 
 
@@ -359,8 +363,10 @@ def _bind_path(path: bytes) -> socket.socket:
         sock.close()
         if error.filename is not None:
             raise
-        name = format_address(_name_of(path))
-        raise OSError(error.errno, f'{error.strerror}: {name}') from None
+        text = f'{error.strerror}: {format_address(_name_of(path))}'
+        if error.errno == errno.ENOENT:
+            text += ' (the directory has to exist)'
+        raise OSError(error.errno, text) from None
     except BaseException:
         sock.close()
         raise

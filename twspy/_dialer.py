@@ -91,7 +91,7 @@ class Dialer(Generic[ConnectionT]):
             uri,
             uri.auth if self.auth is None else self.auth,
             _fields(self.headers, self.user_agent),
-            dict(self.ssl_args or {}),
+            _checked_ssl_args(self.ssl_args),
         )
         self._lock = threading.Lock()
 
@@ -341,6 +341,17 @@ def _fields(
     ):
         fields += (('User-Agent', user_agent),)
     return fields
+
+
+def _checked_ssl_args(given: object) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f'ssl_args is {type(given).__name__}, expected a mapping such as '
+            "{'cafile': 'authority.pem'}"
+        )
+    return dict(given)
 
 
 def _connect_unix(path: PathName, timeout: float | None) -> socket.socket:

@@ -63,10 +63,12 @@ def _deflate() -> Template:
 
 def _read_list(given: object, option: str) -> list[Template]:
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
-        more = " or 'deflate'" if option == 'compression' else ''
+        expected = 'an iterable of Extension'
+        if option == 'compression':
+            expected = f"'deflate', an Extension, {expected} or None"
         raise TypeError(
-            f'{option} is {_describe(given)}, expected an iterable of '
-            f'Extension{more}{_advice(given, option)}'
+            f'{option} is {_describe(given)}, expected {expected}'
+            f'{_advice(given, option)}'
         )
     templates: list[Template] = []
     for template in given:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from ._dialer import ConnectionT, Dialer
+from ._handlers import refuse_option
 from ._twspy import Connection, websocket
 from .client import ConnectOptions
 from .errors import HandshakeError, SSLError, WebSocketError
@@ -23,6 +24,19 @@ _logger = logging.getLogger('twspy')
 
 # Answers that mean "later": of the server, or of a proxy in front of it.
 _LATER = frozenset((429, 500, 502, 503, 504))
+
+_OPTIONS = frozenset(
+    (
+        *ConnectOptions.__annotations__,
+        'connection_class',
+        'initial_delay',
+        'backoff_factor',
+        'max_delay',
+        'stable_after',
+        'attempts',
+        'retry',
+    )
+)
 
 _random = random.SystemRandom()
 
@@ -54,6 +68,7 @@ class Reconnecting(Iterator[ConnectionT]):
                 'sock is given, but a socket can be connected only once: use '
                 'connect()'
             )
+        refuse_option('reconnect', options, _OPTIONS)
         _check_attempts(attempts)
         self._initial_delay = _check('initial_delay', initial_delay)
         self._factor = _check('backoff_factor', backoff_factor, least=1)
@@ -71,6 +86,10 @@ class Reconnecting(Iterator[ConnectionT]):
         self._is_first = True
         self._bound = self._initial_delay  # of the next delay
         self._failures = 0  # in a row
+
+    def __repr__(self) -> str:
+        state = 'stopped' if self._stopped.is_set() else 'active'
+        return f'<{type(self).__name__} {self._dialer} {state}>'
 
     def __iter__(self) -> Self:
         return self

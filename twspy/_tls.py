@@ -167,7 +167,8 @@ def _check_context(context: object, others: dict[str, Any]) -> None:
 
     if not isinstance(context, ssl.SSLContext):
         raise TypeError(
-            f'context is {type(context).__name__}, expected an ssl.SSLContext'
+            f'the TLS context is {type(context).__name__}, expected an '
+            'ssl.SSLContext (ssl_args names files instead)'
         )
     beside = sorted(set(others) - {'server_hostname'})
     if beside:

@@ -509,7 +509,7 @@ class Server:
     def broadcast(
         self,
         message: Message | str | ReadableBuffer,
-        to: Iterable[Connection] | None = None,
+        to: Connection | Iterable[Connection] | None = None,
         exclude: Connection | Iterable[Connection] | None = None,
         slow: Literal['skip', 'close'] = 'skip',
         *,

@@ -3,6 +3,7 @@ client sent, and the response that a server gives."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import (
     ItemsView,
@@ -87,9 +88,7 @@ class Headers(Mapping[str, str]):
     def __init__(
         self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()
     ) -> None:
-        if isinstance(fields, Mapping):
-            fields = fields.items()
-        pairs = tuple(_checked(name, value) for name, value in fields)
+        pairs = tuple(_checked(name, value) for name, value in _pairs(fields))
         index: dict[str, tuple[str, ...]] = {}
         for name, value in pairs:
             key = name.lower()
@@ -151,6 +150,18 @@ class Headers(Mapping[str, str]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._pairs,)
+
+
+def _pairs(fields: Any) -> Iterable[tuple[Any, Any]]:
+    """The fields as pairs; TypeError where they are none."""
+    if isinstance(fields, Mapping):
+        return fields.items()
+    with contextlib.suppress(TypeError, ValueError):
+        return [(name, value) for name, value in fields]
+    raise TypeError(
+        f'headers is {type(fields).__name__}, expected a mapping or pairs '
+        '(name, value)'
+    )
 
 
 def _checked(name: object, value: object) -> tuple[str, str]:
@@ -292,6 +303,12 @@ class Response:
             )
         if not 100 <= status <= 999:
             raise ValueError(f'status must be 100 to 999, got {status}')
+        given: Any = headers
+        if isinstance(given, (str, bytes)):
+            raise TypeError(
+                f'headers is {type(given).__name__}, expected a mapping or '
+                'pairs (name, value): what to say is body=...'
+            )
         fields = headers if isinstance(headers, Headers) else Headers(headers)
         if isinstance(body, str):
             body = body.encode()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import socket
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ._binding import Address, listening
+from ._handlers import check_handlers, refuse_option
 from ._runner import Runner, check_number
 from ._tls import server_settings
 from ._twspy import Connection, Message
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 logger = logging.getLogger('twspy.server')
+
+
+class _Missing:
+    """What a subclass lacks that did not call `super().__init__()`."""
+
+    def __get__(self, server: object, cls: type) -> Any:
+        if server is None:
+            return self
+        raise RuntimeError(
+            'Server.__init__(address) was not called: call '
+            'super().__init__(address) in the subclass'
+        )
 
 
 def _overrides(method: object, base: object) -> bool:
@@ -125,6 +139,9 @@ class Server(_Loops):
     call `self.auth.authenticate(request)`.
     """
 
+    _bound: Any = _Missing()
+    _runner: Runner = cast(Runner, _Missing())
+
     def __init__(
         self,
         address: Address | None = None,
@@ -136,12 +153,22 @@ class Server(_Loops):
         sock: socket.socket | None = None,
         **options: Any,
     ) -> None:
+        misspelt = check_handlers(type(self), Server)
+        if options:
+            known = inspect.signature(_Loops).parameters
+            refuse_option('Server', options, known)
         tls = server_settings(ssl, ssl_args)
         with listening(address, sock) as listener:
             super().__init__(**options)
             logger.setLevel(loglevel)
             self._bound = listener.sock.getsockname()
             self._runner = Runner(listener, max_join_time, tls)
+        for name, meant in misspelt:
+            logger.warning(
+                '%s is no handler, and is not called: did you mean %s?',
+                name,
+                meant,
+            )
 
     @property
     def address(self) -> Any:
@@ -161,6 +188,8 @@ class Server(_Loops):
 
     def __repr__(self) -> str:
         name = type(self).__name__
+        if '_runner' not in vars(self):
+            return f'<{name} without __init__()>'
         return f'<{name} {self._bound!r} {self._runner.state}>'
 
     # Handlers
@@ -240,6 +269,9 @@ class Server(_Loops):
         client: None where it happened outside a connection, in `onrequest`
         or where a password was looked at.
         """
+        if client is None:
+            logger.error('a request: handler raised %r', error, exc_info=error)
+            return
         logger.error(
             'client %s: handler raised %r', client, error, exc_info=error
         )

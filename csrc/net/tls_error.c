@@ -261,7 +261,7 @@ untrusted(struct tws_error *err, int code, const char *who,
     if (code == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT) {
         return tws_error_tls(err,
                              "certificate of %s: self-signed, and not one "
-                             "that is trusted",
+                             "that is trusted (cafile names those that are)",
                              who);
     }
     if (code == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN) {

@@ -30,8 +30,10 @@ static int
 read_code(PyObject *object, uint16_t *code)
 {
     if (!PyLong_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "code must be an int, got %s",
-                     Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError, "code must be an int, got %s%s",
+                     Py_TYPE(object)->tp_name,
+                     PyUnicode_Check(object) ? " (the reason comes second)"
+                                             : "");
         return -1;
     }
     int overflow = 0;

@@ -31,6 +31,19 @@ run_hooks(PyObject *hooks, PyObject *message, struct tws_state *state)
     return message;
 }
 
+/* What to do about it, where that is known. */
+static const char *
+advise(struct tws_state *state, PyObject *given)
+{
+    if (PyObject_TypeCheck(given, state->frame_type)) {
+        return " (frames are sent with connection.sock.send())";
+    }
+    if (PyDict_Check(given) || PyList_Check(given)) {
+        return " (json.dumps() makes a str of it)";
+    }
+    return "";
+}
+
 PyObject *
 tws_as_message(struct tws_state *state, PyObject *given)
 {
@@ -46,10 +59,7 @@ tws_as_message(struct tws_state *state, PyObject *given)
     PyErr_Format(PyExc_TypeError,
                  "message is %.200s, expected a Message, str or a bytes-like "
                  "object%s",
-                 Py_TYPE(given)->tp_name,
-                 PyObject_TypeCheck(given, state->frame_type)
-                     ? " (frames are sent with connection.sock.send())"
-                     : "");
+                 Py_TYPE(given)->tp_name, advise(state, given));
     return NULL;
 }
 

@@ -104,6 +104,13 @@ read_fragment_size(PyObject *object, size_t *fragment)
     if (object == NULL || object == Py_None) {
         return 0;
     }
+    if (!PyIndex_Check(object)) {
+        PyErr_Format(PyExc_TypeError,
+                     "fragment_size is %.200s, expected an int of at least 1 "
+                     "or None",
+                     Py_TYPE(object)->tp_name);
+        return -1;
+    }
     Py_ssize_t size = PyNumber_AsSsize_t(object, PyExc_OverflowError);
     if (size == -1 && PyErr_Occurred() != NULL) {
         return -1;

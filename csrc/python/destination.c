@@ -101,8 +101,12 @@ tws_destination_read(PyObject *address, int family, struct tws_destination *to)
     }
     if (!PyTuple_Check(address) || PyTuple_GET_SIZE(address) < 2
         || PyTuple_GET_SIZE(address) > 4) {
-        PyErr_Format(PyExc_TypeError,
-                     "address is %R, expected a tuple (host, port)", address);
+        /* Not what it is: a URL can have a password in it. */
+        PyErr_Format(
+            PyExc_TypeError,
+            "address is %.200s, expected a tuple (host, port)%s",
+            Py_TYPE(address)->tp_name,
+            PyUnicode_Check(address) ? " (twspy.connect() takes a URL)" : "");
         return -1;
     }
     return read_port(PyTuple_GET_ITEM(address, 1), &to->port) < 0

@@ -192,7 +192,9 @@ tws_chain_send(struct tws_chain *chain, PyObject *frame, size_t fragment,
         }
     }
     if (!PyObject_TypeCheck(frame, chain->state->frame_type)) {
-        PyErr_Format(PyExc_TypeError, "send() takes Frame objects, got %.200s",
+        PyErr_Format(PyExc_TypeError,
+                     "send() takes Frame objects, got %.200s (that of a "
+                     "Connection takes messages)",
                      Py_TYPE(frame)->tp_name);
         return -1;
     }

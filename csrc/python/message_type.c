@@ -15,10 +15,11 @@ static PyObject *
 text_of(struct tws_state *state, PyObject *object)
 {
     if (!PyUnicode_Check(object)) {
-        PyErr_Format(PyExc_TypeError,
-                     "a text message takes str, got %s: decode it, or use "
-                     "BinaryMessage",
-                     Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError, "a text message takes str, got %s%s",
+                     Py_TYPE(object)->tp_name,
+                     PyObject_CheckBuffer(object)
+                         ? ": decode it, or use BinaryMessage"
+                         : "");
         return NULL;
     }
     if (TWS_LIKELY(PyUnicode_CheckExact(object)

@@ -253,6 +253,22 @@ exclusion(ServerObject *server, PyObject *exclude)
     return set;
 }
 
+/* `to`: None, one Connection, or an iterable of them, as a tuple. One is not
+ * iterated, as that would wait for its messages. */
+static PyObject *
+selection(ServerObject *server, PyObject *to)
+{
+    if (to != Py_None) {
+        return PyObject_TypeCheck(to, server->state->connection_type)
+                   ? PyTuple_Pack(1, to)
+                   : PySequence_Tuple(to);
+    }
+    PyObject *list = tws_server_clients(server);
+    PyObject *tuple = list == NULL ? NULL : PySequence_Tuple(list);
+    Py_XDECREF(list);
+    return tuple;
+}
+
 static Py_ssize_t
 send_to_all(ServerObject *server, PyObject *targets, PyObject *excluded,
             struct framed *framed, bool close_slow)
@@ -293,9 +309,10 @@ const char tws_server_broadcast_doc[] =
     "for the methods of hooks and extensions, which are called for each "
     "client.\n"
     "\n"
-    "message: a Message, str or bytes-like, as for Connection.send(). to: an\n"
-    "iterable of clients of this server, None for all open ones. exclude: a\n"
-    "client, or an iterable of them, to leave out. slow: what happens to a\n"
+    "message: a Message, str or bytes-like, as for Connection.send(). to: a\n"
+    "client of this server, or an iterable of them; None: all open ones.\n"
+    "exclude: a client, or an iterable of them, to leave out. slow: what "
+    "happens to a\n"
     "client whose send queue is above the high-water mark (max_queue): "
     "'skip'\n"
     "it or 'close' it with 1008. compress: as for Connection.send(); it is "
@@ -345,14 +362,7 @@ tws_server_broadcast(PyObject *self, PyObject *args, PyObject *kwargs)
     if (excluded == NULL) {
         goto done;
     }
-    if (to == Py_None) {
-        PyObject *list = tws_server_clients(server);
-        targets = list == NULL ? NULL : PySequence_Tuple(list);
-        Py_XDECREF(list);
-    }
-    else {
-        targets = PySequence_Tuple(to);
-    }
+    targets = selection(server, to);
     if (targets == NULL) {
         goto done;
     }

@@ -38,7 +38,9 @@ static int
 check_frame(WebsocketObject *ws, PyObject *frame)
 {
     if (!PyObject_TypeCheck(frame, ws->state->frame_type)) {
-        PyErr_Format(PyExc_TypeError, "send() takes Frame objects, got %.200s",
+        PyErr_Format(PyExc_TypeError,
+                     "send() takes Frame objects, got %.200s (that of a "
+                     "Connection takes messages)",
                      Py_TYPE(frame)->tp_name);
         return -1;
     }

@@ -104,7 +104,7 @@ TEST(self_signed)
         server_with(&(struct recipe){.names = "DNS:a.test"}, NULL);
     check_failure(client_context(), server, "a.test",
                   "certificate of a.test: self-signed, and not one that is "
-                  "trusted",
+                  "trusted (cafile names those that are)",
                   REFUSED_CA);
 }
 

@@ -147,7 +147,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {'compression': 5},
         TypeError,
-        'compression is int, expected an it',
+        "compression is int, expected 'defl",
     ),
     ({'compression': True}, TypeError, 'compression is bool'),
     ({'compression': ['deflate']}, TypeError, "compression has 'deflate'"),
