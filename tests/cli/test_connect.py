@@ -170,6 +170,16 @@ def test_status_where_there_is_no_connection(url: str) -> None:
     assert 'timed out' in done.err or 'timeout' in done.err
 
 
+@pytest.mark.parametrize('command', ['connect', 'bench'])
+def test_no_password_in_what_is_printed(command: str) -> None:
+    with refusing_port() as port:
+        done = run(command, f'ws://bob:builder@127.0.0.1:{port}/?t=builder')
+    assert done.status == 1
+    assert 'refused' in done.err
+    assert '127.0.0.1' in done.err
+    assert 'builder' not in done.err + done.out.decode()
+
+
 @pytest.mark.parametrize(
     'arguments',
     [

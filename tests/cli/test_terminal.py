@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from commands import CTRL_C, CTRL_D, Terminal
@@ -46,7 +47,11 @@ def test_end_of_input(url: str) -> None:
 def test_interrupt(url: str) -> None:
     with Terminal('connect', url) as terminal:
         terminal.wait_for('> ')
+        terminal.type('half')
+        terminal.wait_for('half')
         assert terminal.press(CTRL_C) == 130
+    # Not behind what was being typed.
+    assert re.search(r'half(\^C)*\r\n\* connection closed', terminal.text)
     assert 'Traceback' not in terminal.text
 
 
@@ -92,6 +97,31 @@ def test_history(url: str) -> None:
         terminal.type('\x10\r')  # Ctrl-P: the line before
         terminal.wait_for('< first of all')
         assert terminal.press(CTRL_D) == 0
+
+
+def test_history_is_private_and_bounded(url: str, tmp_path: Path) -> None:
+    with Terminal('connect', url) as terminal:
+        terminal.wait_for('> ')
+        assert terminal.press(CTRL_D) == 0
+    path = tmp_path / 'state' / 'twspy' / 'history'
+    assert path.parent.stat().st_mode & 0o077 == 0
+    path.write_text('word\n' * 1500, encoding='utf-8')
+    with Terminal('connect', url) as terminal:
+        terminal.wait_for('> ')
+        terminal.type('the last\r')
+        terminal.wait_for('< the last')
+        assert terminal.press(CTRL_D) == 0
+    lines = path.read_text(encoding='utf-8').splitlines()
+    assert len(lines) == 1000
+    assert lines[-1] == 'the last'
+
+
+def test_history_that_cannot_be_kept(url: str, tmp_path: Path) -> None:
+    (tmp_path / 'state').write_text('no directory', encoding='utf-8')
+    with Terminal('connect', url) as terminal:
+        terminal.wait_for('> ')
+        assert terminal.press(CTRL_D) == 0
+    assert 'Traceback' not in terminal.text
 
 
 def test_password_is_asked_for() -> None:

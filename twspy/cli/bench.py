@@ -17,6 +17,7 @@ from .. import (
     WebSocketError,
 )
 from .. import connect as open_connection
+from ..uri import hide_secrets
 from .display import complain
 from .histogram import Histogram, duration
 from .options import (
@@ -149,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
         except HandshakeError as error:
             return complain(str(error), 1)
         except (OSError, WebSocketError) as error:
-            return complain(f'{options.url}: {error}', 1)
+            return complain(f'{hide_secrets(options.url)}: {error}', 1)
         except (ValueError, TypeError) as error:
             return complain(str(error), 2)
         opened = time.perf_counter() - began

@@ -21,6 +21,7 @@ from .. import (
     websocket,
 )
 from .. import connect as open_connection
+from ..uri import hide_secrets
 from .display import complain, message_text, one_line
 from .lines import Lines
 from .options import (
@@ -189,7 +190,7 @@ def run(options: argparse.Namespace) -> int:
     except HandshakeError as error:
         return complain(str(error), 1)
     except (OSError, WebSocketError) as error:
-        return complain(f'{options.url}: {error}', 1)
+        return complain(f'{hide_secrets(options.url)}: {error}', 1)
     except (ValueError, TypeError) as error:
         return complain(str(error), 2)
     output = Output(options, prompt)

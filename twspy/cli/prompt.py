@@ -64,6 +64,9 @@ class Prompt:
         except (EOFError, _Over):
             print()
             return None
+        except KeyboardInterrupt:
+            print()  # what comes next is on a line of its own
+            raise
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._over:
