@@ -22,17 +22,17 @@ RATE = 60  # pictures a second
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>Game</title>
-<canvas width="400" height="400" style="border: 1px solid"></canvas>
+<canvas width="410" height="410" style="border: 1px solid"></canvas>
+<p>Move with the arrow keys.</p>
 <script>
 const canvas = document.querySelector('canvas').getContext('2d');
 const socket = new WebSocket(location.href.replace('http', 'ws'));
 socket.binaryType = 'arraybuffer';
 socket.onmessage = (event) => {
   const places = new DataView(event.data);
-  canvas.clearRect(0, 0, 400, 400);
+  canvas.clearRect(0, 0, 410, 410);
   for (let i = 0; i < places.byteLength; i += 4) {
-    canvas.fillRect(places.getUint16(i) - 5, places.getUint16(i + 2) - 5,
-                    10, 10);
+    canvas.fillRect(places.getUint16(i), places.getUint16(i + 2), 10, 10);
   }
 };
 const keys = new Set();

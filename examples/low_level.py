@@ -49,5 +49,7 @@ def talk(port):
 
 
 if __name__ == '__main__':
+    if sys.argv[1:2] not in (['server'], ['client']):
+        sys.exit(__doc__)
     port = int(sys.argv[2]) if len(sys.argv) > 2 else 8000
     {'server': serve, 'client': talk}[sys.argv[1]](port)

@@ -50,6 +50,8 @@ class Proxy(twspy.Server):
 
 
 if __name__ == '__main__':
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     Proxy.behind = sys.argv[1]
     port = int(sys.argv[2]) if len(sys.argv) > 2 else 8000
     Proxy(('127.0.0.1', port), trusted_origins='same-origin').run()

@@ -40,4 +40,6 @@ def talk(cafile, url='wss://localhost:8443/'):
 
 
 if __name__ == '__main__':
+    if len(sys.argv) < 3 or sys.argv[1] not in ('server', 'client'):
+        sys.exit(__doc__)
     {'server': serve, 'client': talk}[sys.argv[1]](*sys.argv[2:])

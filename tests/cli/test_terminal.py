@@ -55,6 +55,18 @@ def test_interrupt(url: str) -> None:
     assert 'Traceback' not in terminal.text
 
 
+def test_what_is_being_typed_stays(url: str, server: twspy.Server) -> None:
+    with Terminal('connect', url) as terminal:
+        terminal.wait_for('> ')
+        terminal.type('half')
+        terminal.wait_for('half')
+        server.broadcast('news')
+        terminal.wait_for('< news\r\n> half')
+        terminal.type(' a line\r')
+        terminal.wait_for('< half a line')
+        assert terminal.press(CTRL_D) == 0
+
+
 def test_server_that_closes(url: str) -> None:
     """It ends while it waits for a line."""
     for word, code, status in ('bye', '1001', 0), ('no', '1008', 1):

@@ -131,6 +131,26 @@ def test_tls(tmp_path: Path, certificates: Certificates) -> None:
             assert 'certificate' in program.text
 
 
+@pytest.mark.parametrize(
+    ('name', 'arguments'),
+    [
+        ('tls.py', []),
+        ('tls.py', ['server']),
+        ('tls.py', ['serve', 'x', 'y']),
+        ('proxy.py', []),
+        ('low_level.py', []),
+        ('low_level.py', ['serve']),
+    ],
+)
+def test_without_arguments_it_says_which(
+    tmp_path: Path, name: str, arguments: list[str]
+) -> None:
+    with run_python(EXAMPLES / name, *arguments, cwd=tmp_path) as program:
+        assert program.wait() == 1
+    assert 'Traceback' not in program.text
+    assert f'\npython {name} ' in program.text
+
+
 def test_proxy(tmp_path: Path) -> None:
     paths = []
 
