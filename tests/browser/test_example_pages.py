@@ -14,6 +14,8 @@ from browsers import launch
 from playwright.sync_api import BrowserContext, Page, expect
 from programs import ROOT, SOON, run_python
 
+import twspy
+
 LISTENING = r'listening on (?:port |127\.0\.0\.1:)(\d+)$'
 
 
@@ -157,9 +159,13 @@ def test_dashboard(chromium: str, tmp_path: Path) -> None:
         expect(line).to_have_attribute(
             'points', re.compile(r'^0,[\d.]+ 1,[\d.]+ 2,[\d.]+')
         )
-        # Who comes later gets what there was before.
+        # Who comes later gets what there was before, at once.
         later = open_page(browser, address).locator('polyline')
         expect(later).to_have_attribute('points', re.compile(' 2,'))
+        url = address.replace('http', 'ws')
+        with twspy.connect(url, proxy=None) as client:
+            first = client.recv(timeout=SOON).json()
+        assert len(first) >= 3
 
 
 @pytest.mark.parametrize('markup', ['<img src=x onerror=alert(1)>'])

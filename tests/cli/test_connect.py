@@ -145,6 +145,25 @@ def test_tls(certificates: Certificates) -> None:
             assert 'certificate' in done.err
 
 
+def test_certificate_of_our_own(certificates: Certificates) -> None:
+    identity = certificates.server
+    files = {
+        'certfile': identity.certfile,
+        'keyfile': identity.keyfile,
+        'cafile': certificates.cafile,
+        'require_client_cert': True,
+    }
+    own = certificates.client
+    with twspy.Server(('127.0.0.1', 0), ssl_args=files) as server:
+        url = f'wss://localhost:{server.address[1]}/'
+        given = ['--cafile', str(certificates.cafile)]
+        done = run('connect', url, '-m', 'hi', *given)
+        assert done.status == 1
+        given += ['--cert', str(own.certfile), '--key', str(own.keyfile)]
+        done = run('connect', url, '-m', 'hi', '-w', '0.1', *given)
+        assert done.status == 0
+
+
 def test_status_where_the_server_closes(url: str) -> None:
     """At once, whatever standard input may still have to say."""
     with Program(*TWSPY, 'connect', url) as program:

@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 import twspy
 from twspy import _twspy
+from twspy.cli.reload import _await_change, files_below
 
 if TYPE_CHECKING:
     from certificates import Certificates
@@ -166,6 +167,20 @@ def test_reload(app: Path) -> None:
         # Its output ends only when the server has ended, too.
         assert program.wait() == 0
         assert 'stopped listening' in program.lines[-1]
+
+
+def test_what_counts_as_a_change(tmp_path: Path) -> None:
+    for name in 'a.py', 'b/c.py', '.venv/d.py', 'node_modules/e.py', 'f.html':
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    seen = files_below(tmp_path)
+    assert set(seen) == {tmp_path / 'a.py', tmp_path / 'b' / 'c.py'}
+    (tmp_path / 'b' / 'new.py').touch()
+    assert _await_change(tmp_path, seen) == Path('b', 'new.py')
+    seen = files_below(tmp_path)
+    (tmp_path / 'a.py').unlink()
+    assert _await_change(tmp_path, seen) == Path('a.py')
 
 
 @pytest.mark.parametrize(
