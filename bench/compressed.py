@@ -36,7 +36,7 @@ from support import (
 TAIL = b'\x00\x00\xff\xff'
 TEXT = 0x81  # final, text
 DEFLATED = 0xC1  # the same with RSV1
-REST = 1.0  # seconds of rest before memory is read
+REST = 12.0  # seconds before memory is read: keepalive looks twice
 WARM_UP = 50  # connections before those that count
 MANY = 100  # messages that use all of a context
 

@@ -16,7 +16,8 @@ enum {
     TAKEOVER = 0x08,
     DEFLATE = 0x10,
     ONE_MESSAGE = 0x20,
-    HASTY = 0x40, /* the end comes before all of what was inflated */
+    HASTY = 0x40,     /* the end comes before all of what was inflated */
+    LOOKED_AT = 0x80, /* no context is kept that can be given back */
 };
 
 /* Memory of exactly that size. */
@@ -125,6 +126,7 @@ struct under_test {
     size_t room;  /* bytes */
     size_t piece; /* of input, in bytes */
     bool hasty;
+    bool looked_at;
     uint8_t out[OUT_MAX];
     size_t length;
 };
@@ -151,6 +153,20 @@ outcome_of(enum tws_status status, const struct tws_error *err)
     return BROKEN;
 }
 
+/* Between any two calls somebody may look whether contexts are kept in vain.
+ */
+static void
+look(const struct under_test *t)
+{
+    for (int i = 0; t->looked_at && i < 2; i++) {
+        tws_compression_look(t->compression);
+    }
+    require(!t->looked_at || t->compression->inflater == NULL
+            || t->compression->in.amid);
+    require(!t->looked_at || t->compression->deflater == NULL
+            || t->compression->out.amid);
+}
+
 static enum outcome
 inflate_message(struct under_test *t, struct tws_span message)
 {
@@ -171,6 +187,7 @@ inflate_message(struct under_test *t, struct tws_span message)
         left -= input.length;
         do {
             size_t before = input.length;
+            look(t);
             status = tws_compression_inflate(t->compression, &input, room,
                                              t->room, &got, &err);
             if (status != TWS_OK) {
@@ -189,6 +206,7 @@ inflate_message(struct under_test *t, struct tws_span message)
     require(outcome != GOOD || input.data == copy + message.length);
     status = TWS_AGAIN;
     while (outcome == GOOD && status == TWS_AGAIN) {
+        look(t);
         status = tws_compression_end_inflate(t->compression, room, t->room,
                                              &got, &err);
         if (status != TWS_OK && status != TWS_AGAIN) {
@@ -256,6 +274,7 @@ fuzz_deflate(struct under_test *t, struct tws_span rest, bool one)
             size_t length = left.length < t->piece ? left.length : t->piece;
             struct tws_span part = {.data = left.data, .length = length};
             tws_span_advance(&left, length);
+            look(t);
             last = left.length == 0;
             require(
                 tws_compression_deflate(compression, part, last, &out, &err)
@@ -301,6 +320,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     t.compression = tws_compression_new(&terms, pool);
     require(t.compression != NULL);
+    t.looked_at = (data[0] & LOOKED_AT) != 0;
     t.hasty = (data[0] & HASTY) != 0;
     t.room = data[1] == 0 ? 65536 : data[1];
     t.piece = data[2] == 0 ? SIZE_MAX : data[2];

@@ -162,8 +162,14 @@ CELLS = {
         flags=('idle', 'tls'),
     ),
     'idle-deflate': Cell(
-        'idle, compressed, after 5 messages of 1 KiB',
-        (*IDLE, '--each', '5', '--compress'),
+        'idle, compressed, after a message of 1 KiB',
+        (*IDLE, '--each', '1', '--compress'),
+        'idle',
+        flags=('idle', 'deflate'),
+    ),
+    'idle-deflate-20': Cell(
+        'idle, compressed, after 20 messages of 1 KiB',
+        (*IDLE, '--each', '20', '--compress'),
         'idle',
         flags=('idle', 'deflate'),
     ),

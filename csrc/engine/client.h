@@ -233,7 +233,8 @@ enum tws_status tws_client_send_foreign(struct tws_client *client,
                                         struct tws_error *err);
 
 /* Nothing is sent any more; others may hold the client for long. The memory of
- * what compressed goes back, unless another thread is about to find out. */
+ * both contexts goes back; that of what compresses not where another thread
+ * has it, which is about to find out. */
 void tws_client_end_compression(struct tws_client *client);
 
 /* client_stream.c: a message that is sent in pieces. Whole messages wait

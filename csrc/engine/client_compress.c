@@ -198,8 +198,11 @@ void
 tws_client_end_compression(struct tws_client *client)
 {
     struct tws_compression *compression = client->compression;
-    if (compression != NULL
-        && pthread_mutex_trylock(&compression->lock) == 0) {
+    if (compression == NULL) {
+        return;
+    }
+    tws_compression_stop_inflating(compression);
+    if (pthread_mutex_trylock(&compression->lock) == 0) {
         tws_compression_stop_deflating(compression);
         pthread_mutex_unlock(&compression->lock);
     }

@@ -176,6 +176,9 @@ tws_keepalive_look(struct tws_client *client, const char **reason)
         set_timer(client, next_look(client, now));
         return true;
     }
+    if (client->compression != NULL) {
+        tws_compression_look(client->compression);
+    }
     if (client->heard_message || client->paused) {
         client->heard_message = false;
         client->last_message = now;

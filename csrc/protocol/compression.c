@@ -20,10 +20,34 @@ tws_compression_new(const struct tws_compression_terms *terms,
 }
 
 static void
+begin_borrowing(struct tws_compression *compression,
+                struct tws_compression_rest *rest)
+{
+    if (!rest->borrows) {
+        rest->borrows = true;
+        tws_deflate_pool_enter(compression->pool);
+    }
+}
+
+static void
+end_borrowing(struct tws_compression *compression,
+              struct tws_compression_rest *rest)
+{
+    tws_history_release(&rest->history);
+    if (rest->borrows) {
+        rest->borrows = false;
+        tws_deflate_pool_leave(compression->pool);
+    }
+}
+
+/* What it knows is lost, unless it was saved. */
+static void
 give_deflater_back(struct tws_compression *compression)
 {
     tws_deflate_pool_give_deflater(compression->pool, compression->deflater);
     compression->deflater = NULL;
+    compression->out.amid = false;
+    tws_tenure_end(&compression->out.tenure, compression->pool, TWS_OUT);
 }
 
 static void
@@ -31,26 +55,15 @@ give_inflater_back(struct tws_compression *compression)
 {
     tws_deflate_pool_give_inflater(compression->pool, compression->inflater);
     compression->inflater = NULL;
+    compression->in.amid = false;
+    tws_tenure_end(&compression->in.tenure, compression->pool, TWS_IN);
 }
 
 void
 tws_compression_end(struct tws_compression *compression)
 {
-    compression->stale = true;
-    if (compression->terms.out_takeover) {
-        tws_deflater_free(compression->deflater);
-        compression->deflater = NULL;
-    }
-    else {
-        give_deflater_back(compression);
-    }
-    if (compression->terms.in_takeover) {
-        tws_inflater_free(compression->inflater);
-        compression->inflater = NULL;
-    }
-    else {
-        give_inflater_back(compression);
-    }
+    tws_compression_stop_deflating(compression);
+    tws_compression_stop_inflating(compression);
 }
 
 void
@@ -67,32 +80,68 @@ tws_compression_free(struct tws_compression *compression)
 
 /* Sending ---------------------------------------------------------------- */
 
-enum tws_status
-tws_compression_deflate(struct tws_compression *compression,
-                        struct tws_span data, bool end, struct tws_buffer *out,
-                        struct tws_error *err)
+static enum tws_status
+need_deflater(struct tws_compression *compression, struct tws_error *err)
 {
-    const struct tws_compression_terms *terms = &compression->terms;
     if (compression->deflater == NULL) {
-        compression->deflater = terms->out_takeover
-                                    ? tws_deflater_new(&terms->out)
-                                    : tws_deflate_pool_take_deflater(
-                                        compression->pool, &terms->out);
+        begin_borrowing(compression, &compression->out);
+        compression->deflater = tws_deflate_pool_take_deflater(
+            compression->pool, &compression->terms.out);
         if (compression->deflater == NULL) {
             return tws_error_nomem(err);
         }
+        tws_deflater_restore(compression->deflater, &compression->out.history);
     }
     else if (compression->stale) {
         tws_deflater_reset(compression->deflater);
     }
     compression->stale = false;
-    enum tws_status status =
-        tws_deflater_add(compression->deflater, data, end, out, err);
+    return TWS_OK;
+}
+
+/* Without memory for what it knows it stays. */
+static void
+park_deflater(struct tws_compression *compression)
+{
+    struct tws_history *history = &compression->out.history;
+    if (compression->stale
+        || tws_deflater_save(compression->deflater, history) == TWS_OK) {
+        give_deflater_back(compression);
+    }
+}
+
+static void
+end_deflating(struct tws_compression *compression)
+{
+    struct tws_compression_rest *out = &compression->out;
+    out->amid = false;
+    if (!compression->terms.out_takeover) {
+        give_deflater_back(compression);
+    }
+    else if (tws_tenure_extend(&out->tenure, compression->pool, TWS_OUT)) {
+        tws_history_release(&out->history);
+    }
+    else {
+        park_deflater(compression);
+    }
+}
+
+enum tws_status
+tws_compression_deflate(struct tws_compression *compression,
+                        struct tws_span data, bool end, struct tws_buffer *out,
+                        struct tws_error *err)
+{
+    enum tws_status status = need_deflater(compression, err);
+    if (status != TWS_OK) {
+        return status;
+    }
+    compression->out.amid = true;
+    status = tws_deflater_add(compression->deflater, data, end, out, err);
     if (status != TWS_OK) {
         tws_compression_forget_sent(compression);
     }
-    else if (end && !terms->out_takeover) {
-        give_deflater_back(compression);
+    else if (end) {
+        end_deflating(compression);
     }
     return status;
 }
@@ -101,7 +150,9 @@ void
 tws_compression_forget_sent(struct tws_compression *compression)
 {
     compression->stale = true;
-    if (!compression->terms.out_takeover) {
+    compression->out.amid = false;
+    tws_history_release(&compression->out.history);
+    if (!compression->out.tenure.held) {
         give_deflater_back(compression);
     }
 }
@@ -110,9 +161,8 @@ void
 tws_compression_stop_deflating(struct tws_compression *compression)
 {
     compression->stale = true;
-    if (compression->deflater != NULL) {
-        give_deflater_back(compression);
-    }
+    give_deflater_back(compression);
+    end_borrowing(compression, &compression->out);
 }
 
 /* Receiving -------------------------------------------------------------- */
@@ -120,14 +170,46 @@ tws_compression_stop_deflating(struct tws_compression *compression)
 static enum tws_status
 need_inflater(struct tws_compression *compression, struct tws_error *err)
 {
-    const struct tws_compression_terms *terms = &compression->terms;
-    if (compression->inflater == NULL) {
-        compression->inflater =
-            terms->in_takeover ? tws_inflater_new(terms->in_window_bits)
-                               : tws_deflate_pool_take_inflater(
-                                   compression->pool, terms->in_window_bits);
+    if (compression->inflater != NULL) {
+        return TWS_OK;
     }
-    return compression->inflater != NULL ? TWS_OK : tws_error_nomem(err);
+    begin_borrowing(compression, &compression->in);
+    compression->inflater = tws_deflate_pool_take_inflater(
+        compression->pool, compression->terms.in_window_bits);
+    if (compression->inflater == NULL) {
+        return tws_error_nomem(err);
+    }
+    if (tws_inflater_restore(compression->inflater, &compression->in.history)
+        != TWS_OK) {
+        give_inflater_back(compression);
+        return tws_error_nomem(err);
+    }
+    return TWS_OK;
+}
+
+static void
+park_inflater(struct tws_compression *compression)
+{
+    struct tws_history *history = &compression->in.history;
+    if (tws_inflater_save(compression->inflater, history) == TWS_OK) {
+        give_inflater_back(compression);
+    }
+}
+
+static void
+end_inflating(struct tws_compression *compression)
+{
+    struct tws_compression_rest *in = &compression->in;
+    in->amid = false;
+    if (!compression->terms.in_takeover) {
+        give_inflater_back(compression);
+    }
+    else if (tws_tenure_extend(&in->tenure, compression->pool, TWS_IN)) {
+        tws_history_release(&in->history);
+    }
+    else {
+        park_inflater(compression);
+    }
 }
 
 enum tws_status
@@ -136,9 +218,12 @@ tws_compression_inflate(struct tws_compression *compression,
                         size_t *got, struct tws_error *err)
 {
     enum tws_status status = need_inflater(compression, err);
-    return status != TWS_OK ? status
-                            : tws_inflater_read(compression->inflater, input,
-                                                room, size, got, err);
+    if (status == TWS_OK) {
+        compression->in.amid = true;
+        status = tws_inflater_read(compression->inflater, input, room, size,
+                                   got, err);
+    }
+    return status;
 }
 
 enum tws_status
@@ -149,8 +234,8 @@ tws_compression_end_inflate(struct tws_compression *compression, uint8_t *room,
     if (status == TWS_OK) {
         status = tws_inflater_end(compression->inflater, room, size, got, err);
     }
-    if (status == TWS_OK && !compression->terms.in_takeover) {
-        tws_compression_stop_inflating(compression);
+    if (status == TWS_OK) {
+        end_inflating(compression);
     }
     return status;
 }
@@ -158,7 +243,25 @@ tws_compression_end_inflate(struct tws_compression *compression, uint8_t *room,
 void
 tws_compression_stop_inflating(struct tws_compression *compression)
 {
-    if (compression->inflater != NULL) {
-        give_inflater_back(compression);
+    give_inflater_back(compression);
+    end_borrowing(compression, &compression->in);
+}
+
+/* At rest ---------------------------------------------------------------- */
+
+void
+tws_compression_look(struct tws_compression *compression)
+{
+    if (tws_tenure_is_idle(&compression->in.tenure)
+        && compression->inflater != NULL && !compression->in.amid) {
+        park_inflater(compression);
     }
+    if (pthread_mutex_trylock(&compression->lock) != 0) {
+        return; /* it is in use */
+    }
+    if (tws_tenure_is_idle(&compression->out.tenure)
+        && compression->deflater != NULL && !compression->out.amid) {
+        park_deflater(compression);
+    }
+    pthread_mutex_unlock(&compression->lock);
 }

@@ -28,21 +28,30 @@ enum tws_compress {
     TWS_COMPRESS_ALWAYS,
 };
 
+/* Of one direction, between two messages. */
+struct tws_compression_rest {
+    struct tws_history history; /* with takeover, where no context is kept */
+    struct tws_tenure tenure;
+    bool amid;    /* a message, that is: the context stays */
+    bool borrows; /* from the pool, now and then */
+};
+
 struct tws_compression {
     struct tws_compression_terms terms;
     struct tws_deflate_pool *pool; /* a reference */
 
-    struct tws_inflater *inflater; /* owned, or borrowed from the pool while a
-                                    * message is being received; NULL: none
-                                    * yet */
+    struct tws_inflater *inflater; /* borrowed while a message is being
+                                    * received, and between two that follow
+                                    * one another closely; else NULL */
+    struct tws_compression_rest in;
 
     /* Held by whoever compresses, from before that until what it made has its
      * place among the bytes to be sent: a message that refers to others must
      * follow them. Not taken here. Of what follows. */
     pthread_mutex_t lock;
     struct tws_deflater *deflater; /* as `inflater` */
-    bool stale;                    /* the peer's window is not what `deflater`
-                                    * takes it for */
+    struct tws_compression_rest out;
+    bool stale; /* the peer's window is not what `deflater` takes it for */
 };
 
 /* Whether a message (or frame) of so many bytes is compressed. */
@@ -60,10 +69,12 @@ struct tws_compression *
 tws_compression_new(const struct tws_compression_terms *terms,
                     struct tws_deflate_pool *pool);
 void tws_compression_free(struct tws_compression *compression); /* or NULL */
-/* Nothing comes or goes any more, while somebody still holds it: frees the
- * contexts, or gives back what was borrowed. With the lock, and for who
- * receives. */
+/* Nothing comes or goes any more, while somebody still holds it: frees all
+ * that was kept of messages. With the lock, and for who receives. */
 void tws_compression_end(struct tws_compression *compression);
+/* Now and then, for who receives: where nothing came or went since the last
+ * time, gives back the contexts that were kept for what would follow. */
+void tws_compression_look(struct tws_compression *compression);
 
 /* Appends the compressed form of a message (or frame), or of a part of it
  * where `end` is false; see tws_deflater_add(). With the lock. After a

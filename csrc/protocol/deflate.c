@@ -35,6 +35,33 @@ struct tws_inflater {
     bool ending;
 };
 
+/* Histories -------------------------------------------------------------- */
+
+void
+tws_history_release(struct tws_history *history)
+{
+    free(history->bytes);
+    *history = (struct tws_history){0};
+}
+
+/* Room for just so many bytes; most often it is there already. */
+static bool
+resize(struct tws_history *history, uInt length)
+{
+    if (length == 0) {
+        tws_history_release(history);
+    }
+    else if (length != history->length) {
+        uint8_t *bytes = malloc(length);
+        if (bytes == NULL) {
+            return false;
+        }
+        free(history->bytes);
+        *history = (struct tws_history){.bytes = bytes, .length = length};
+    }
+    return true;
+}
+
 /* Deflating -------------------------------------------------------------- */
 
 struct tws_deflater *
@@ -80,6 +107,30 @@ void
 tws_deflater_reset(struct tws_deflater *deflater)
 {
     (void)deflateReset(&deflater->zlib);
+}
+
+enum tws_status
+tws_deflater_save(struct tws_deflater *deflater, struct tws_history *history)
+{
+    uInt length = 0;
+    (void)deflateGetDictionary(&deflater->zlib, NULL, &length);
+    if (!resize(history, length)) {
+        return TWS_NOMEM;
+    }
+    (void)deflateGetDictionary(&deflater->zlib, history->bytes, &length);
+    return TWS_OK;
+}
+
+void
+tws_deflater_restore(struct tws_deflater *deflater,
+                     const struct tws_history *history)
+{
+    if (history->length > 0) {
+        int result = deflateSetDictionary(&deflater->zlib, history->bytes,
+                                          (uInt)history->length);
+        assert(result == Z_OK); /* it allocates nothing */
+        (void)result;
+    }
 }
 
 /* Compresses all that avail_in counts, and flushes. */
@@ -181,6 +232,31 @@ tws_inflater_reset(struct tws_inflater *inflater)
     inflater->ended = false;
     inflater->begun = false;
     inflater->ending = false;
+}
+
+enum tws_status
+tws_inflater_save(struct tws_inflater *inflater, struct tws_history *history)
+{
+    uInt length = 0;
+    (void)inflateGetDictionary(&inflater->zlib, NULL, &length);
+    if (!resize(history, length)) {
+        return TWS_NOMEM;
+    }
+    (void)inflateGetDictionary(&inflater->zlib, history->bytes, &length);
+    return TWS_OK;
+}
+
+enum tws_status
+tws_inflater_restore(struct tws_inflater *inflater,
+                     const struct tws_history *history)
+{
+    if (history->length > 0
+        && inflateSetDictionary(&inflater->zlib, history->bytes,
+                                (uInt)history->length)
+               != Z_OK) {
+        return TWS_NOMEM; /* for its window, the only thing that can fail */
+    }
+    return TWS_OK;
 }
 
 /* Behind a block that says that it is the last others may follow all the same

@@ -20,6 +20,15 @@ struct tws_deflate_settings {
     int8_t level;        /* 0 to 9; -1: zlib's default */
 };
 
+/* What was said last, as far as new messages may refer to it: all that must be
+ * kept of a context between two messages. Zeroed: nothing. */
+struct tws_history {
+    uint8_t *bytes; /* owned; NULL: none */
+    size_t length;
+};
+
+void tws_history_release(struct tws_history *history); /* it is empty then */
+
 struct tws_deflater;
 
 /* NULL where there is no memory. */
@@ -32,6 +41,14 @@ tws_deflater_settings(const struct tws_deflater *deflater);
 
 /* Forgets what it has compressed: what follows does not refer to it. */
 void tws_deflater_reset(struct tws_deflater *deflater);
+
+/* Between two messages: puts a copy of the window in place of what the history
+ * was. TWS_NOMEM: nothing has changed. */
+enum tws_status tws_deflater_save(struct tws_deflater *deflater,
+                                  struct tws_history *history);
+/* A new one, or one that was reset, goes on where the other has been saved. */
+void tws_deflater_restore(struct tws_deflater *deflater,
+                          const struct tws_history *history);
 
 /* Appends the compressed form of `data` to `out`, whole bytes, so that a
  * peer can inflate all of it. `end`: nothing follows in the message (or
@@ -52,6 +69,13 @@ unsigned tws_inflater_window_bits(const struct tws_inflater *inflater);
 
 /* Forgets the window, and an unfinished message. */
 void tws_inflater_reset(struct tws_inflater *inflater);
+
+/* As those of a deflater. */
+enum tws_status tws_inflater_save(struct tws_inflater *inflater,
+                                  struct tws_history *history);
+/* TWS_NOMEM: it must be reset. */
+enum tws_status tws_inflater_restore(struct tws_inflater *inflater,
+                                     const struct tws_history *history);
 
 /* Inflates into `room`, and steps `input` forward, until either is used up.
  * Where *got is `size` there may be more, even without input: call again.

@@ -7,9 +7,17 @@
  * windows; more are not kept. */
 enum { IDLE_MAX = 8 };
 
+/* Messages of one direction. */
+struct traffic {
+    atomic_uint_least32_t count; /* of all connections; wraps around */
+    atomic_uint kept;            /* contexts, at most TWS_KEPT_MAX */
+};
+
 /* Each place is owned by whoever exchanges something for its content. */
 struct tws_deflate_pool {
     atomic_uint references;
+    atomic_uint borrowers;
+    struct traffic traffic[2];                          /* TWS_OUT, TWS_IN */
     _Atomic(struct tws_deflater *) deflaters[IDLE_MAX]; /* NULL: free */
     _Atomic(struct tws_inflater *) inflaters[IDLE_MAX]; /* the same */
 };
@@ -22,9 +30,14 @@ tws_deflate_pool_new(void)
         return NULL;
     }
     atomic_init(&pool->references, 1);
+    atomic_init(&pool->borrowers, 0);
     for (size_t i = 0; i < IDLE_MAX; i++) {
         atomic_init(&pool->deflaters[i], NULL);
         atomic_init(&pool->inflaters[i], NULL);
+    }
+    for (size_t i = 0; i < TWS_ARRAY_SIZE(pool->traffic); i++) {
+        atomic_init(&pool->traffic[i].count, 0);
+        atomic_init(&pool->traffic[i].kept, 0);
     }
     return pool;
 }
@@ -36,6 +49,15 @@ tws_deflate_pool_retain(struct tws_deflate_pool *pool)
     return pool;
 }
 
+static void
+free_idle(struct tws_deflate_pool *pool)
+{
+    for (size_t i = 0; i < IDLE_MAX; i++) {
+        tws_deflater_free(atomic_exchange(&pool->deflaters[i], NULL));
+        tws_inflater_free(atomic_exchange(&pool->inflaters[i], NULL));
+    }
+}
+
 void
 tws_deflate_pool_release(struct tws_deflate_pool *pool)
 {
@@ -45,11 +67,23 @@ tws_deflate_pool_release(struct tws_deflate_pool *pool)
                > 1) {
         return;
     }
-    for (size_t i = 0; i < IDLE_MAX; i++) {
-        tws_deflater_free(atomic_load(&pool->deflaters[i]));
-        tws_inflater_free(atomic_load(&pool->inflaters[i]));
-    }
+    free_idle(pool);
     free(pool);
+}
+
+void
+tws_deflate_pool_enter(struct tws_deflate_pool *pool)
+{
+    atomic_fetch_add_explicit(&pool->borrowers, 1, memory_order_relaxed);
+}
+
+void
+tws_deflate_pool_leave(struct tws_deflate_pool *pool)
+{
+    if (atomic_fetch_sub_explicit(&pool->borrowers, 1, memory_order_relaxed)
+        == 1) {
+        free_idle(pool); /* who enters meanwhile makes new ones */
+    }
 }
 
 /* Where to look first, and whose content makes room where all is full: so what
@@ -156,4 +190,55 @@ tws_deflate_pool_give_inflater(struct tws_deflate_pool *pool,
         tws_inflater_reset(inflater);
         put_inflater(pool, inflater);
     }
+}
+
+/* Keeping ----------------------------------------------------------------- */
+
+static bool
+is_one_more(struct traffic *traffic)
+{
+    unsigned kept = atomic_load_explicit(&traffic->kept, memory_order_relaxed);
+    while (kept < TWS_KEPT_MAX) {
+        if (atomic_compare_exchange_weak_explicit(
+                &traffic->kept, &kept, kept + 1, memory_order_relaxed,
+                memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+tws_tenure_extend(struct tws_tenure *tenure, struct tws_deflate_pool *pool,
+                  enum tws_direction direction)
+{
+    struct traffic *traffic = &pool->traffic[direction];
+    uint32_t now = (uint32_t)atomic_fetch_add_explicit(&traffic->count, 1,
+                                                       memory_order_relaxed);
+    bool near = tenure->begun && now - tenure->last <= TWS_KEPT_MAX;
+    tenure->last = now;
+    tenure->begun = true;
+    if (near && !tenure->held) {
+        tenure->held = is_one_more(traffic);
+    }
+    return near && tenure->held;
+}
+
+void
+tws_tenure_end(struct tws_tenure *tenure, struct tws_deflate_pool *pool,
+               enum tws_direction direction)
+{
+    if (tenure->held) {
+        tenure->held = false;
+        atomic_fetch_sub_explicit(&pool->traffic[direction].kept, 1,
+                                  memory_order_relaxed);
+    }
+}
+
+bool
+tws_tenure_is_idle(struct tws_tenure *tenure)
+{
+    bool idle = tenure->seen == tenure->last;
+    tenure->seen = tenure->last;
+    return idle;
 }

@@ -12,6 +12,20 @@
 static atomic_int zlib_allocations_left = -1; /* -1: all succeed */
 static atomic_int zlib_allocations;           /* that have succeeded */
 
+static atomic_int histories_left = -1; /* as above: of messages */
+
+static void *
+scarce_history_malloc(size_t size)
+{
+    if (histories_left == 0) {
+        return NULL;
+    }
+    if (histories_left > 0) {
+        histories_left--;
+    }
+    return malloc(size);
+}
+
 static void *
 scarce_zlib_calloc(size_t count, size_t size)
 {
@@ -60,7 +74,9 @@ scarce_inflate_init(z_streamp zlib, int bits, const char *version, int size)
 #define deflateInit2_ scarce_deflate_init
 #define inflateInit2_ scarce_inflate_init
 #define calloc scarce_zlib_calloc
+#define malloc scarce_history_malloc
 #include "../../csrc/protocol/deflate.c"
+#undef malloc
 #undef calloc
 #undef deflateInit2_
 #undef inflateInit2_

@@ -695,10 +695,88 @@ EACH_TERMS(broken_rules)
     (void)takeover;
 }
 
+/* Looks ------------------------------------------------------------------- */
+
+enum { ROUNDS = 200 };
+
+static void *
+send_many(void *client)
+{
+    size_t sent = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        sent += send_text(client, long_text) == TWS_OK;
+    }
+    return (void *)(uintptr_t)sent;
+}
+
+static bool
+has_deflater(struct tws_client *client)
+{
+    pthread_mutex_lock(&client->compression->lock);
+    bool has = client->compression->deflater != NULL;
+    pthread_mutex_unlock(&client->compression->lock);
+    return has;
+}
+
+/* Keepalive takes contexts, while messages come and go on two threads. */
+EACH_TERMS(looks_come_in_between)
+{
+    struct fixture fixture;
+    pthread_t thread;
+    void *sent;
+    fixture_init(&fixture, TWS_POLLER_BEST);
+    fixture.options.ping_interval = MILLISECOND;
+    fixture.options.ping_timeout = UINT64_MAX;
+    fixture.hold = true;
+    fixture.on_open = agree;
+    fixture_start(&fixture);
+    struct peer peer = peer_of(connect_client(&fixture));
+    EVENTUALLY(fixture.opened == 1);
+    CHECK_INT(pthread_create(&thread, NULL, send_many, fixture.held), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        peer_put_text(&peer, long_text);
+        peer_expect_text(&peer, long_text, true);
+        peer_expect_text(&peer, long_text, true);
+    }
+    CHECK_INT(pthread_join(thread, &sent), 0);
+    CHECK_INT((uintptr_t)sent, ROUNDS);
+    EVENTUALLY(!has_deflater(fixture.held));
+    peer_put_text(&peer, long_text);
+    peer_expect_text(&peer, long_text, true);
+    (void)per_frame;
+    (void)takeover;
+    peer_close(&peer);
+    fixture_end(&fixture);
+}
+
+/* Whoever holds a client that is over holds none of its contexts. */
+EACH_TERMS(the_end_gives_contexts_back)
+{
+    struct fixture fixture;
+    struct peer peer = start(&fixture);
+    struct tws_client *client = fixture.held;
+    (void)per_frame;
+    for (int i = 0; i < 3; i++) {
+        peer_put_text(&peer, long_text);
+        peer_expect_text(&peer, long_text, true);
+    }
+    CHECK_INT(has_deflater(client), takeover);
+    peer_close(&peer);
+    EVENTUALLY(fixture.closed == 1);
+    tws_client_retain(client);
+    fixture_end(&fixture);
+    CHECK(client->compression->deflater == NULL);
+    CHECK(client->compression->inflater == NULL);
+    CHECK(client->compression->in.history.bytes == NULL);
+    CHECK(client->compression->out.history.bytes == NULL);
+    tws_client_release(client);
+}
+
 RUN(T(echoes), T(contexts_are_taken_over), T(the_program_decides),
     T(exactly_the_threshold), T(noise_is_not_compressed), T(fragments),
     T(a_fragment_that_grows), T(streams), T(a_stream_that_is_dropped),
     T(shared_forms), T(several_threads_send), T(nothing_is_sent_after_the_end),
     T(what_did_not_leave_is_forgotten),
     T(much_is_inflated_without_the_exclusion),
-    T(a_handler_reads_a_message_in_chunks), T(broken_rules))
+    T(a_handler_reads_a_message_in_chunks), T(broken_rules),
+    T(looks_come_in_between), T(the_end_gives_contexts_back))

@@ -687,6 +687,54 @@ TEST(clients_of_slow_handlers_are_left_alone)
     scene_end(&scene);
 }
 
+/* Compression --------------------------------------------------------------
+ */
+
+TEST(contexts_that_are_kept_in_vain_go_back)
+{
+    struct scene scene;
+    const struct tws_compression_terms terms = {
+        .out = {.window_bits = 12, .mem_level = 5, .level = 6},
+        .in_window_bits = 12,
+        .out_takeover = true,
+        .in_takeover = true,
+    };
+    struct tws_deflate_pool *pool = tws_deflate_pool_new();
+    scene_begin(&scene);
+    struct tws_compression *compression = tws_compression_new(&terms, pool);
+    scene.client->compression = compression;
+    scene.client->detached = true;
+    for (int i = 0; i < 2; i++) {
+        struct tws_buffer out = TWS_BUFFER_EMPTY;
+        struct tws_error err;
+        uint8_t room[16];
+        size_t got;
+        CHECK_INT(tws_compression_deflate(compression, TWS_SPAN("Hello"), true,
+                                          &out, &err),
+                  TWS_OK);
+        struct tws_input input = {.data = tws_buffer_data(&out),
+                                  .length = tws_buffer_length(&out)};
+        CHECK_INT(tws_compression_inflate(compression, &input, room,
+                                          sizeof(room), &got, &err),
+                  TWS_OK);
+        CHECK_INT(tws_compression_end_inflate(compression, room, sizeof(room),
+                                              &got, &err),
+                  TWS_OK);
+        tws_buffer_release(&out);
+    }
+    CHECK(compression->deflater != NULL && compression->inflater != NULL);
+    look(&scene); /* another thread may be reading from it */
+    look(&scene);
+    CHECK(compression->deflater != NULL && compression->inflater != NULL);
+    scene.client->detached = false;
+    look(&scene);
+    CHECK(compression->deflater != NULL && compression->inflater != NULL);
+    look(&scene);
+    CHECK(compression->deflater == NULL && compression->inflater == NULL);
+    scene_end(&scene);
+    tws_deflate_pool_release(pool);
+}
+
 /* Timers -------------------------------------------------------------------
  */
 
@@ -789,6 +837,7 @@ RUN(T(a_silent_client_is_pinged_when_the_interval_is_over),
     T(a_long_idle_time_does_not_slow_pings),
     T(a_short_idle_time_does_not_hurry_pings),
     T(clients_of_slow_handlers_are_left_alone),
+    T(contexts_that_are_kept_in_vain_go_back),
     T(without_limits_there_is_no_timer),
     T(very_short_and_very_long_limits_are_limits),
     T(without_memory_for_a_timer_the_client_is_broken_off),
