@@ -691,6 +691,98 @@ TEST(no_memory_for_a_window)
     tws_inflater_free(inflater);
 }
 
+/* Histories ----------------------------------------------------------------
+ */
+
+TEST(a_history_is_what_was_said_last)
+{
+    static const struct tws_deflate_settings small = {
+        .window_bits = 9, .mem_level = 1, .level = 6};
+    struct tws_deflater *deflater = tws_deflater_new(&small);
+    struct tws_inflater *inflater = tws_inflater_new(9);
+    struct tws_history sent = {0};
+    struct tws_history received = {0};
+    uint8_t said[2000];
+    for (size_t i = 0; i < sizeof(said); i++) {
+        said[i] = (uint8_t)(i * i / 7);
+    }
+    CHECK_INT(tws_deflater_save(deflater, &sent), TWS_OK);
+    CHECK_INT(tws_inflater_save(inflater, &received), TWS_OK);
+    CHECK(sent.bytes == NULL && received.bytes == NULL);
+    tws_deflater_restore(deflater, &sent);
+    CHECK_INT(tws_inflater_restore(inflater, &received), TWS_OK);
+    for (size_t at = 0; at + 100 <= sizeof(said); at += 100) {
+        struct tws_buffer out = TWS_BUFFER_EMPTY;
+        struct tws_span span = {.data = (const char *)said + at,
+                                .length = 100};
+        struct tws_error err;
+        size_t all = at + 100 < 512 ? at + 100 : 512;
+        CHECK_INT(tws_deflater_add(deflater, span, true, &out, &err), TWS_OK);
+        check_inflates(
+            inflater,
+            (struct tws_span){.data = (const char *)tws_buffer_data(&out),
+                              .length = tws_buffer_length(&out)},
+            64, 64, span);
+        CHECK_INT(tws_deflater_save(deflater, &sent), TWS_OK);
+        CHECK_INT(tws_inflater_save(inflater, &received), TWS_OK);
+        CHECK_INT(sent.length, all);
+        CHECK_INT(received.length, all);
+        CHECK(memcmp(sent.bytes, said + at + 100 - all, all) == 0);
+        CHECK(memcmp(received.bytes, said + at + 100 - all, all) == 0);
+        tws_deflater_reset(deflater);
+        tws_inflater_reset(inflater);
+        tws_deflater_restore(deflater, &sent);
+        CHECK_INT(tws_inflater_restore(inflater, &received), TWS_OK);
+        tws_buffer_release(&out);
+    }
+    /* And nothing once all was forgotten. */
+    tws_deflater_reset(deflater);
+    CHECK_INT(tws_deflater_save(deflater, &sent), TWS_OK);
+    CHECK(sent.bytes == NULL && sent.length == 0);
+    tws_history_release(&sent);
+    tws_history_release(&received);
+    tws_history_release(&received);
+    tws_deflater_free(deflater);
+    tws_inflater_free(inflater);
+}
+
+TEST(no_memory_for_a_history)
+{
+    struct tws_deflater *deflater = tws_deflater_new(&settings);
+    struct tws_inflater *inflater = tws_inflater_new(12);
+    struct tws_history history = {0};
+    struct tws_buffer out = TWS_BUFFER_EMPTY;
+    struct tws_error err;
+    CHECK_INT(tws_deflater_add(deflater, TWS_SPAN("Hello"), true, &out, &err),
+              TWS_OK);
+    CHECK_INT(tws_deflater_save(deflater, &history), TWS_OK);
+    CHECK_INT(history.length, 5);
+    CHECK_INT(tws_deflater_add(deflater, TWS_SPAN("Hi"), true, &out, &err),
+              TWS_OK);
+    histories_left = 0;
+    CHECK_INT(tws_deflater_save(deflater, &history), TWS_NOMEM);
+    CHECK_BYTES(history.bytes, history.length, "Hello");
+    check_inflates(inflater, corpus[0].data, 64, 64, corpus[0].text);
+    CHECK_INT(tws_inflater_save(inflater, &history), TWS_OK); /* the same */
+    check_inflates(inflater, corpus[0].data, 64, 64, corpus[0].text);
+    CHECK_INT(tws_inflater_save(inflater, &history), TWS_NOMEM);
+    CHECK_BYTES(history.bytes, history.length, "Hello");
+    histories_left = -1;
+    /* A window has its memory from zlib. */
+    tws_inflater_free(inflater);
+    inflater = tws_inflater_new(12);
+    zlib_allocations_left = 0;
+    CHECK_INT(tws_inflater_restore(inflater, &history), TWS_NOMEM);
+    zlib_allocations_left = -1;
+    tws_inflater_reset(inflater);
+    CHECK_INT(tws_inflater_restore(inflater, &history), TWS_OK);
+    check_inflates(inflater, corpus[1].data, 64, 64, corpus[1].text);
+    tws_history_release(&history);
+    tws_buffer_release(&out);
+    tws_deflater_free(deflater);
+    tws_inflater_free(inflater);
+}
+
 TEST(nothing_is_freed_as_well)
 {
     tws_deflater_free(NULL);
@@ -705,4 +797,5 @@ RUN(T(what_others_have_compressed), T(a_reset_forgets_the_window),
     T(a_reset_deflater_refers_to_nothing), T(rooms_of_every_size),
     T(nothing_refers_back_beyond_the_smallest_window),
     T(no_memory_for_a_new_one), T(no_memory_while_deflating),
-    T(no_memory_for_a_window), T(nothing_is_freed_as_well))
+    T(no_memory_for_a_window), T(a_history_is_what_was_said_last),
+    T(no_memory_for_a_history), T(nothing_is_freed_as_well))

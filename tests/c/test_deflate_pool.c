@@ -254,19 +254,136 @@ TEST(no_memory)
     tws_deflate_pool_release(pool);
 }
 
+/* Keeping ------------------------------------------------------------------
+ */
+
+TEST(only_who_talks_often_may_keep_one)
+{
+    struct tws_deflate_pool *pool = new_pool();
+    struct tws_tenure often = {0};
+    struct tws_tenure seldom = {0};
+    CHECK(!tws_tenure_extend(&often, pool, TWS_OUT)); /* its first message */
+    CHECK(tws_tenure_extend(&often, pool, TWS_OUT));
+    CHECK(!tws_tenure_extend(&seldom, pool, TWS_OUT));
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < TWS_KEPT_MAX; i++) {
+            CHECK(tws_tenure_extend(&often, pool, TWS_OUT));
+        }
+        CHECK(!tws_tenure_extend(&seldom, pool, TWS_OUT));
+    }
+    /* It may be so near. */
+    for (int i = 0; i < TWS_KEPT_MAX - 1; i++) {
+        CHECK(tws_tenure_extend(&often, pool, TWS_OUT));
+    }
+    CHECK(tws_tenure_extend(&seldom, pool, TWS_OUT));
+    /* The other direction has numbers of its own. */
+    for (int i = 0; i < TWS_KEPT_MAX; i++) {
+        (void)tws_tenure_extend(&often, pool, TWS_IN);
+    }
+    CHECK(tws_tenure_extend(&seldom, pool, TWS_OUT));
+    tws_deflate_pool_release(pool);
+}
+
+TEST(numbers_begin_again)
+{
+    struct tws_deflate_pool *pool = new_pool();
+    struct tws_tenure tenure = {.last = UINT32_MAX - 2, .begun = true};
+    /* The pool's own count is at 0, 3 messages later. */
+    CHECK(tws_tenure_extend(&tenure, pool, TWS_IN));
+    CHECK_INT(tenure.last, 0);
+    tws_deflate_pool_release(pool);
+}
+
+TEST(places_are_given_back)
+{
+    enum { MANY = TWS_KEPT_MAX + 1 };
+    struct tws_deflate_pool *pool = new_pool();
+    struct tws_tenure tenures[MANY] = {{0}};
+    for (int i = 0; i < MANY; i++) {
+        CHECK(!tws_tenure_extend(&tenures[i], pool, TWS_IN));
+        CHECK_INT(tws_tenure_extend(&tenures[i], pool, TWS_IN),
+                  i < TWS_KEPT_MAX);
+    }
+    struct tws_tenure *last = &tenures[TWS_KEPT_MAX];
+    tws_tenure_end(last, pool, TWS_IN); /* it has none */
+    CHECK(!tws_tenure_extend(last, pool, TWS_IN));
+    tws_tenure_end(&tenures[3], pool, TWS_IN);
+    tws_tenure_end(&tenures[3], pool, TWS_IN);
+    CHECK(tws_tenure_extend(last, pool, TWS_IN));
+    CHECK(!tws_tenure_extend(&tenures[3], pool, TWS_IN));
+    tws_deflate_pool_release(pool);
+}
+
+TEST(idle_is_who_says_nothing_between_two_looks)
+{
+    struct tws_deflate_pool *pool = new_pool();
+    struct tws_tenure tenure = {0};
+    CHECK(tws_tenure_is_idle(&tenure));
+    for (int i = 0; i < 2; i++) {
+        (void)tws_tenure_extend(&tenure, pool, TWS_OUT);
+    }
+    CHECK(!tws_tenure_is_idle(&tenure));
+    CHECK(tws_tenure_is_idle(&tenure));
+    CHECK(tws_tenure_is_idle(&tenure));
+    (void)tws_tenure_extend(&tenure, pool, TWS_OUT);
+    CHECK(!tws_tenure_is_idle(&tenure));
+    tws_deflate_pool_release(pool);
+}
+
+/* The last to leave, whoever else is looking. */
+TEST(nothing_is_idle_where_nobody_borrows)
+{
+    struct tws_deflate_pool *pool = new_pool();
+    tws_deflate_pool_enter(pool);
+    tws_deflate_pool_enter(pool);
+    tws_deflate_pool_give_deflater(
+        pool, tws_deflate_pool_take_deflater(pool, &settings));
+    tws_deflate_pool_give_inflater(pool,
+                                   tws_deflate_pool_take_inflater(pool, 9));
+    tws_deflate_pool_leave(pool);
+    int before = zlib_allocations;
+    tws_deflate_pool_give_inflater(pool,
+                                   tws_deflate_pool_take_inflater(pool, 9));
+    CHECK_INT(zlib_allocations, before);
+    tws_deflate_pool_leave(pool);
+    tws_deflate_pool_give_inflater(pool,
+                                   tws_deflate_pool_take_inflater(pool, 9));
+    CHECK(zlib_allocations > before);
+    before = zlib_allocations;
+    tws_deflate_pool_give_deflater(
+        pool, tws_deflate_pool_take_deflater(pool, &settings));
+    CHECK(zlib_allocations > before);
+    tws_deflate_pool_release(pool);
+}
+
+/* Threads ------------------------------------------------------------------
+ */
+
 struct worker {
     struct tws_deflate_pool *pool;
     pthread_barrier_t *start;
     unsigned number;
+    unsigned kept;
     int failures;
 };
+
+enum { KEEPERS = 20 }; /* of each thread */
 
 static void *
 work(void *argument)
 {
     struct worker *worker = argument;
+    struct tws_tenure tenures[KEEPERS] = {{0}};
     (void)pthread_barrier_wait(worker->start);
     for (unsigned i = 0; i < 2000; i++) {
+        struct tws_tenure *tenure = &tenures[i % KEEPERS];
+        if (i % 100 == 0) {
+            tws_deflate_pool_enter(worker->pool);
+        }
+        worker->kept += tws_tenure_extend(tenure, worker->pool, TWS_OUT);
+        if (i % 7 == 0) {
+            tws_tenure_end(tenure, worker->pool, TWS_OUT);
+        }
         struct tws_deflate_settings with = settings;
         with.window_bits = (uint8_t)(9 + (i + worker->number) % 3);
         struct tws_deflater *deflater =
@@ -300,6 +417,12 @@ work(void *argument)
         tws_buffer_release(&out);
         tws_deflate_pool_give_deflater(worker->pool, deflater);
         tws_deflate_pool_give_inflater(worker->pool, inflater);
+        if (i % 100 == 99) {
+            tws_deflate_pool_leave(worker->pool);
+        }
+    }
+    for (unsigned i = 0; i < KEEPERS; i++) {
+        tws_tenure_end(&tenures[i], worker->pool, TWS_OUT);
     }
     tws_deflate_pool_release(worker->pool);
     return NULL;
@@ -321,15 +444,25 @@ TEST(many_threads)
         };
         CHECK_INT(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
     }
-    tws_deflate_pool_release(pool); /* the last thread frees it */
     for (unsigned i = 0; i < THREADS; i++) {
         CHECK_INT(pthread_join(threads[i], NULL), 0);
         CHECK_INT(workers[i].failures, 0);
+        CHECK(workers[i].kept > 0);
     }
+    /* All places are free again. */
+    for (int i = 0; i <= TWS_KEPT_MAX; i++) {
+        struct tws_tenure tenure = {0};
+        (void)tws_tenure_extend(&tenure, pool, TWS_OUT);
+        CHECK_INT(tws_tenure_extend(&tenure, pool, TWS_OUT), i < TWS_KEPT_MAX);
+    }
+    tws_deflate_pool_release(pool);
     CHECK_INT(pthread_barrier_destroy(&start), 0);
 }
 
 RUN(T(what_was_given_is_taken_again), T(it_comes_without_a_history),
     T(it_is_of_the_settings_asked_for), T(others_are_left_alone),
     T(few_are_kept), T(the_last_reference_frees_it), T(no_memory),
-    T(many_threads))
+    T(many_threads), T(only_who_talks_often_may_keep_one),
+    T(numbers_begin_again), T(places_are_given_back),
+    T(idle_is_who_says_nothing_between_two_looks),
+    T(nothing_is_idle_where_nobody_borrows))
