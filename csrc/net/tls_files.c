@@ -1,6 +1,7 @@
 #include "net/tls_files.h"
 
 #include "net/tls_error.h"
+#include "net/tls_platform.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -310,11 +311,8 @@ tws_tls_load_authorities(SSL_CTX *ssl_context, const char *cafile,
         return tws_error_nomem(err);
     }
     if (cafile == NULL && capath == NULL) {
-        ERR_clear_error();
-        if (SSL_CTX_set_default_verify_paths(ssl_context) != 1) {
-            status = tws_tls_error_queue(err, "the platform's authorities");
-        }
-        ERR_clear_error();
+        struct tws_tls_places places = tws_tls_usual_places();
+        status = tws_tls_trust_platform(ssl_context, &places, err);
     }
     if (cafile != NULL) {
         status = load_cafile(store, cafile, found, err);
