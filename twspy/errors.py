@@ -67,7 +67,8 @@ class HandshakeError(WebSocketError, ConnectionError):
               on a server the one to answer; None where it did not come to it
     headers   header fields of that answer, a mapping; a twspy.Headers, which
               does not care about case, where a server answered
-    body      beginning of that answer's body, as bytes
+    body      beginning of that answer's body, as bytes; a str that is given
+              is taken in UTF-8
     by_proxy  True where a proxy has refused: the server was not asked, and
               status, headers and body are the proxy's
     """
@@ -84,7 +85,7 @@ class HandshakeError(WebSocketError, ConnectionError):
         message: str,
         status: int | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        body: bytes = b'',
+        body: bytes | str = b'',
     ) -> None:
         # Only the message goes to OSError, which would take a second
         # argument for an errno's text.
@@ -93,7 +94,7 @@ class HandshakeError(WebSocketError, ConnectionError):
         self.headers = (
             headers if isinstance(headers, Mapping) else dict(headers)
         )
-        self.body = body
+        self.body = body.encode() if isinstance(body, str) else body
         self.by_proxy = False
 
     def __str__(self) -> str:

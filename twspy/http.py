@@ -22,6 +22,10 @@ __all__ = ['Headers', 'Request', 'Response']
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNFIT = re.compile(r'[^\t\x20-\x7e\x80-\xff]')
 
+# What is shown of a peer's fields: characters, and how many.
+_SHOWN = 100
+_SHOWN_FIELDS = 24
+
 # Fields whose values are no business of a log.
 _SECRET = frozenset(
     ('authorization', 'cookie', 'proxy-authorization', 'set-cookie')
@@ -143,13 +147,18 @@ class Headers(Mapping[str, str]):
     def __repr__(self) -> str:
         # Ends up in logs, where credentials don't belong.
         shown = [
-            (name, '***' if name.lower() in _SECRET else value)
-            for name, value in self._pairs
+            (_cut(name), '***' if name.lower() in _SECRET else _cut(value))
+            for name, value in self._pairs[:_SHOWN_FIELDS]
         ]
-        return f'Headers({shown!r})'
+        more = len(self._pairs) - len(shown)
+        return f'Headers({shown!r})' + (f' and {more} more' if more else '')
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._pairs,)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + '...'
 
 
 def _pairs(fields: Any) -> Iterable[tuple[Any, Any]]:
@@ -267,7 +276,10 @@ class Request:
         return _split(self._target)[1]
 
     def __repr__(self) -> str:
-        return f'<Request {self._method} {self._target!r}>'
+        # Pages put tokens into the query, as they can't send header fields.
+        path, question, _ = self._target.partition('?')
+        shown = _cut(path) + ('?...' if question else '')
+        return f'<Request {_cut(self._method)} {shown!r}>'
 
 
 def _split(target: str) -> tuple[str, str]:

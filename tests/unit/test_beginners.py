@@ -275,3 +275,22 @@ def test_a_request_whose_handler_raises_has_no_client(caplog: Any) -> None:
             pass
     (record,) = caplog.records
     assert record.getMessage() == "a request: handler raised KeyError('mine')"
+
+
+def test_a_refusal_in_words() -> None:
+    error = twspy.HandshakeError('no', 403, body='für Alice\n')
+    assert error.body == 'für Alice\n'.encode()
+    assert str(error) == 'no; body: für Alice'
+
+    class Picky(twspy.Server):
+        def onhandshake(
+            self, client: twspy.Connection, request: twspy.Request
+        ) -> None:
+            raise error
+
+    with Picky(HERE) as server:
+        url = f'ws://127.0.0.1:{server.address[1]}/'
+        with pytest.raises(twspy.HandshakeError) as caught:
+            twspy.connect(url)
+    assert caught.value.status == 403
+    assert caught.value.body == error.body

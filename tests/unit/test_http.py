@@ -177,7 +177,7 @@ def test_request() -> None:
     assert request.headers is request.headers
     assert request.remote_address == ('10.0.0.1', 4000)
     assert request.version == 'HTTP/1.1'
-    assert repr(request) == "<Request GET '/chat?room=1'>"
+    assert repr(request) == "<Request GET '/chat?...'>"
     bare = Request('GET', '/')
     assert bare.headers == Headers()
     assert bare.remote_address is None
@@ -309,3 +309,18 @@ def test_types_are_twspy_s_own() -> None:
         assert getattr(twspy, kind.__name__) is kind
         assert kind.__doc__
         assert not hasattr(kind.__new__(kind), '__dict__')
+
+
+# --- in a debugger's view ---
+
+
+def test_a_repr_is_bounded() -> None:
+    headers = Headers([('Name', 'x' * 5000)] * 100)
+    assert len(repr(headers)) < 5000
+    assert repr(headers).endswith(' and 76 more')
+    assert repr(Headers([('A', 'b')])) == "Headers([('A', 'b')])"
+    assert repr(Headers([('A', 'x' * 101)])) == (
+        f"Headers([('A', '{'x' * 100}...')])"
+    )
+    request = Request('G' * 200, '/' + 'x' * 5000 + '?token=s3cret')
+    assert repr(request) == f"<Request {'G' * 100}... '/{'x' * 99}...?...'>"
