@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
+import ssl
 import struct
 import threading
 import urllib.request
@@ -107,15 +109,32 @@ def test_rooms(tmp_path: Path) -> None:
 
 
 def test_tls(tmp_path: Path, certificates: Certificates) -> None:
-    identity = certificates.server
-    files = str(identity.certfile), str(identity.keyfile)
+    files = str(tmp_path / 'cert.pem'), str(tmp_path / 'key.pem')
+
+    def install(identity: Any) -> None:
+        shutil.copy(identity.certfile, files[0])
+        shutil.copy(identity.keyfile, files[1])
+
+    install(certificates.server)
     with example(tmp_path, 'tls.py', 'server', *files, '0') as (server, place):
         context = certificates.client_context()
         url = f'wss://localhost:{place.rpartition(":")[2]}/'
-        with connect(url, ssl=context) as client:
-            client.send('hello')
-            assert client.recv(SOON) == 'hello'
+
+        def serial() -> object:
+            with connect(url, ssl=context) as client:
+                client.send('hello')
+                assert client.recv(SOON) == 'hello'
+                assert isinstance(client.socket, ssl.SSLSocket)
+                certificate = client.socket.getpeercert()
+                assert certificate is not None
+                return certificate['serialNumber']
+
+        before = serial()
+        install(certificates.chained)
+        assert serial() == before
         server.send_signal(signal.SIGHUP)
+        server.wait_for('reloaded the certificates')
+        assert serial() != before
         with run_python(
             *(EXAMPLES / 'tls.py', 'client', certificates.cafile, url),
             cwd=tmp_path,
