@@ -191,6 +191,7 @@ lint: packages-dev $(VENV)/for-checks ## style of Python and C, layers, banned c
 	@$(PY) tools/check_layers.py
 	@$(PY) tools/check_capi.py
 	@$(PY) tools/check_mirror.py
+	@$(VENV)/bin/pre-commit validate-config
 
 types: $(VENV)/built $(VENV)/for-checks ## mypy, and the stub against the module
 	@$(VENV)/bin/mypy
@@ -198,6 +199,10 @@ types: $(VENV)/built $(VENV)/for-checks ## mypy, and the stub against the module
 	@$(VENV)/bin/stubtest twspy._twspy
 
 check: lint types ## lint and types
+
+.PHONY: dist
+dist: packages-build $(VENV)/for-tests $(VENV)/for-checks $(VENV)/for-dist ## build source archive and wheel as for a release, and use them; into dist/
+	@$(PY) tools/check_packages.py dist
 
 # ------------------------------------------------------------ fuzzing, bench
 
@@ -295,6 +300,12 @@ $(VENV)/for-tests: pyproject.toml | $(PY)
 $(VENV)/for-checks: pyproject.toml $(VENV)/for-tests
 	@echo "Installing what the checks need"
 	@$(PY) -c "$(EXTRAS)" dev > $@.txt
+	@$(PIP) -r $@.txt
+	@touch $@
+
+$(VENV)/for-dist: pyproject.toml | $(PY)
+	@echo "Installing what packages are made with"
+	@$(PY) -c "$(EXTRAS)" dist > $@.txt
 	@$(PIP) -r $@.txt
 	@touch $@
 
