@@ -1,19 +1,15 @@
 /* A Connection whose stream a server's loop reads and writes. */
 #include "python/connection_type.h"
 
-#include "python/address.h"
 #include "python/errors.h"
 #include "python/frame_type.h"
-#include "python/head_objects.h"
 #include "python/message_type.h"
 #include "python/received_text.h"
-#include "python/served.h"
 #include "python/served_frames.h"
 #include "python/served_out.h"
 #include "python/server_type.h"
 #include "python/served_wait.h"
 #include "python/websocket_parts.h"
-#include "protocol/message_stream.h"
 
 PyObject *
 tws_served_new(struct tws_state *state, PyObject *server,
@@ -42,9 +38,8 @@ tws_served_turn_away(ConnectionObject *conn)
     Py_CLEAR(conn->head);
 }
 
-/* Closing or closed: SocketClosed with what is known of it. */
-static int
-raise_closed(ConnectionObject *conn)
+int
+tws_served_raise_closed(ConnectionObject *conn)
 {
     struct tws_ending ending;
     if (conn->close_message != NULL) {
@@ -56,15 +51,15 @@ raise_closed(ConnectionObject *conn)
     return -1;
 }
 
-static int
-sent(ConnectionObject *conn, enum tws_status status,
-     const struct tws_error *err)
+int
+tws_served_sent(ConnectionObject *conn, enum tws_status status,
+                const struct tws_error *err)
 {
     switch (status) {
     case TWS_OK:
         return 0;
     case TWS_EOF:
-        return raise_closed(conn);
+        return tws_served_raise_closed(conn);
     default:
         (void)tws_raise(conn->state, err);
         return -1;
@@ -78,7 +73,7 @@ judge_frames(ConnectionObject *conn, int result)
     if (result < 0 && conn->close_message != NULL
         && PyErr_ExceptionMatches(PyExc_OSError)) {
         PyErr_Clear(); /* EBADF: client.sock is closed by now */
-        return raise_closed(conn);
+        return tws_served_raise_closed(conn);
     }
     return result;
 }
@@ -121,7 +116,7 @@ send_extended(ConnectionObject *conn, PyObject *frames,
     int result =
         tws_served_frames_send(conn, sending, deadline, &status, &err);
     Py_DECREF(hooked);
-    return result < 0 ? -1 : sent(conn, status, &err);
+    return result < 0 ? -1 : tws_served_sent(conn, status, &err);
 }
 
 static int
@@ -171,7 +166,7 @@ queue(ConnectionObject *conn, PyObject *message,
     if (status != TWS_OK) {
         Py_XDECREF((PyObject *)outgoing->receipt);
     }
-    return sent(conn, status, &err);
+    return tws_served_sent(conn, status, &err);
 }
 
 /* Whether hooks, extensions or onsent() are to see what is sent, or it is not
@@ -296,7 +291,7 @@ tws_served_ping(ConnectionObject *conn, struct tws_span payload)
     if (tws_server_check_process((const ServerObject *)conn->server) < 0) {
         return -1;
     }
-    return sent(
+    return tws_served_sent(
         conn,
         tws_client_send(conn->client, TWS_OPCODE_PING, payload, 0, NULL, &err),
         &err);
@@ -348,7 +343,7 @@ tws_served_begin_stream(ConnectionObject *conn, const void *stream,
             return 0;
         }
         if (status != TWS_AGAIN) {
-            return sent(conn, status, &err);
+            return tws_served_sent(conn, status, &err);
         }
         if (tws_served_await_stream(conn, deadline) < 0) {
             return -1;
@@ -411,7 +406,7 @@ tws_served_send_fragment(ConnectionObject *conn, struct tws_fragment *fragment,
         enum tws_status status =
             tws_served_out_fragment(conn->client, fragment->opcode,
                                     fragment->fin, fragment->parts, &err);
-        result = sent(conn, status, &err);
+        result = tws_served_sent(conn, status, &err);
     }
     fragment->taken = result == 0;
     return result;
@@ -436,402 +431,4 @@ tws_served_end_stream(ConnectionObject *conn, const void *stream,
     }
     atomic_store(&conn->stream_thread, 0);
     tws_client_end_stream(conn->client, stream);
-}
-
-/* recv() inside a handler ------------------------------------------------- */
-
-static PyObject *
-raise_ending(ConnectionObject *conn, const struct tws_ending *ending)
-{
-    if (ending->by != TWS_ENDED_BY_LIMIT
-        || ending->code == TWS_CLOSE_GOING_AWAY /* it was idle */
-        || ending->code == TWS_CLOSE_ABNORMAL) {
-        return tws_raise_closed_ending(conn->state, ending);
-    }
-    struct tws_error err;
-    (void)tws_error_protocol(&err, ending->code, "%s", ending->reason);
-    return tws_raise(conn->state, &err);
-}
-
-/* 0, or -1 with ConcurrencyError outside of the client's own handlers, and
- * SocketClosed after its end. */
-static int
-check_served_here(ConnectionObject *conn)
-{
-    if (tws_server_check_process((const ServerObject *)conn->server) < 0) {
-        return -1;
-    }
-    if (tws_client_is_served_here(conn->client)) {
-        return 0;
-    }
-    if (conn->close_message != NULL) {
-        return raise_closed(conn);
-    }
-    PyErr_SetString(conn->state->ConcurrencyError,
-                    "the server receives for this client: recv() works only "
-                    "inside one of this client's own handlers");
-    return -1;
-}
-
-/* Calls the handler of a ping or pong. */
-static int
-call_handler(ConnectionObject *conn, const struct tws_event *event)
-{
-    PyObject *payload = PyBytes_FromStringAndSize((const char *)event->data,
-                                                  (Py_ssize_t)event->length);
-    if (payload == NULL) {
-        return -1;
-    }
-    tws_server_call((ServerObject *)conn->server,
-                    event->type == TWS_EVENT_PING ? conn->state->str_onping
-                                                  : conn->state->str_onpong,
-                    (PyObject *)conn, payload);
-    Py_DECREF(payload);
-    return 0;
-}
-
-/* Whole messages, or chunks of one, are wanted. */
-static int
-turn_to(ConnectionObject *conn, struct tws_chunks *chunks)
-{
-    struct tws_assembler *assembler = tws_served_assembler(conn);
-    struct tws_error err;
-    if (chunks == NULL) {
-        tws_message_stream_discard(assembler);
-        return 0;
-    }
-    if (chunks->stream == 0) {
-        if (tws_message_stream_begin(assembler, chunks->limit, &err)
-            != TWS_OK) {
-            tws_client_fail(conn->client->worker, conn->client, &err);
-            return 0; /* tws_client_next() tells */
-        }
-        chunks->stream = assembler->stream;
-    }
-    return tws_chunks_check(assembler, chunks);
-}
-
-/* Fragments without payload, or what is skipped, may come without end: there
- * is always something to be read, but nothing for the program. */
-static int
-check_time(ConnectionObject *conn, const struct tws_deadline *deadline)
-{
-    const struct tws_assembler *assembler = tws_served_assembler(conn);
-    if ((assembler->chunked || assembler->skipping) && !deadline->immediate
-        && tws_deadline_is_over(deadline)) {
-        return tws_raise_time_over(deadline, "recv");
-    }
-    return 0;
-}
-
-PyObject *
-tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
-                struct tws_chunks *chunks)
-{
-    if (check_served_here(conn) < 0) {
-        return NULL;
-    }
-    struct tws_worker *worker = conn->client->worker;
-    /* Where it was received others will lie. */
-    tws_received_text_forget(conn->state);
-    for (;;) {
-        struct tws_event event;
-        PyObject *object;
-        bool ignored;
-        if (turn_to(conn, chunks) < 0) {
-            return NULL;
-        }
-        if (TWS_UNLIKELY(conn->frames != NULL)) {
-            int found = tws_served_frames_chunk(conn, &object);
-            if (found != 0) {
-                return found < 0 ? NULL : object;
-            }
-        }
-        switch (tws_client_next(worker, conn->client, &event)) {
-        case TWS_OK:
-            if (event.type <= TWS_EVENT_BINARY) {
-                return tws_connection_message(conn->state, &event);
-            }
-            if (event.type == TWS_EVENT_CHUNK) {
-                return tws_connection_chunk(tws_served_assembler(conn),
-                                            &event);
-            }
-            if (event.type == TWS_EVENT_FRAME) {
-                int found =
-                    tws_served_frames_take(conn, &event, &object, &ignored);
-                if (found != 0) {
-                    return found < 0 ? NULL : object;
-                }
-                break;
-            }
-            if (call_handler(conn, &event) < 0) {
-                return NULL;
-            }
-            /* A peer that pings and does not read: its pongs would pile up. */
-            if (TWS_UNLIKELY(conn->client->congested)
-                && tws_served_await_room(
-                       conn, deadline->at == UINT64_MAX ? NULL : deadline)
-                       < 0) {
-                return NULL;
-            }
-            break;
-        case TWS_AGAIN:
-            if (check_time(conn, deadline) < 0
-                || tws_served_await_bytes(conn, deadline, "recv") < 0) {
-                return NULL;
-            }
-            break;
-        default:
-            return raise_ending(conn, &worker->ending);
-        }
-    }
-}
-
-PyObject *
-tws_served_recv(ConnectionObject *conn, const struct tws_deadline *deadline)
-{
-    return tws_connection_incoming(conn,
-                                   tws_served_next(conn, deadline, NULL));
-}
-
-/* client.sock ------------------------------------------------------------- */
-
-/* What the websocket view tells of the handshake. */
-static int
-fill_from_head(ConnectionObject *conn, WebsocketObject *ws)
-{
-    struct tws_http_head head;
-    struct tws_error err;
-    struct tws_handshake_request request;
-    ServerObject *server = (ServerObject *)conn->server;
-    const struct tws_http_limits *limits = &server->options->http;
-    if (tws_http_parse_request(PyBytes_AS_STRING(conn->head),
-                               (size_t)PyBytes_GET_SIZE(conn->head), limits,
-                               &head, &err)
-            != TWS_OK
-        || tws_handshake_judge(&head, &server->options->policy, &request, &err)
-               != TWS_OK) {
-        (void)tws_raise(conn->state, &err); /* it was accepted before */
-        return -1;
-    }
-    PyObject *address = tws_address_object(conn->peer);
-    if (address == NULL) {
-        return -1;
-    }
-    ws->request = tws_request_object(conn->state, &head, address);
-    Py_DECREF(address);
-    if (ws->request == NULL) {
-        return -1;
-    }
-    ws->location = PyUnicode_DecodeLatin1(
-        request.path.data, (Py_ssize_t)request.path.length, NULL);
-    ws->protocol = Py_NewRef(conn->protocol);
-    ws->username = Py_XNewRef(conn->username);
-    ws->extensions = Py_XNewRef(conn->extensions);
-    return ws->location == NULL ? -1 : 0;
-}
-
-PyObject *
-tws_served_sock(ConnectionObject *conn)
-{
-    ServerObject *server = (ServerObject *)conn->server;
-    if (conn->sock != NULL) {
-        return conn->sock;
-    }
-    PyObject *sock = tws_websocket_new_bare(
-        conn->state, conn->state->websocket_type, server->options);
-    if (sock == NULL) {
-        return NULL;
-    }
-    WebsocketObject *ws = (WebsocketObject *)sock; /* closed, till below */
-    ws->role = TWS_SERVER;
-    ws->bridge = Py_XNewRef(conn->bridge);
-    if (fill_from_head(conn, ws) < 0) {
-        Py_DECREF(sock);
-        return NULL;
-    }
-    /* That ran Python code: another thread may have been here, and the
-     * client may have ended. */
-    if (conn->sock != NULL) {
-        Py_DECREF(sock);
-        return conn->sock;
-    }
-    if (conn->close_message == NULL) {
-        ws->phase = TWS_PHASE_SERVED;
-        ws->client = Py_NewRef((PyObject *)conn);
-        /* What it carries, encrypted or not, is the engine's. */
-        tws_transport_plain(&ws->transport, conn->client->transport.fd);
-    }
-    conn->sock = sock;
-    return sock;
-}
-
-/* False for control frames alone, which do not wait for anything: extensions
- * have no part in them, unless one has claimed their opcode. */
-static bool
-passes_extensions(PyObject *const *frames, Py_ssize_t count)
-{
-    for (Py_ssize_t i = 0; i < count; i++) {
-        unsigned opcode = ((const FrameObject *)frames[i])->opcode;
-        if (!tws_opcode_is_control(opcode) || !tws_opcode_is_known(opcode)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int
-send_packed_extended(ConnectionObject *conn, PyObject *const *frames,
-                     Py_ssize_t count, const struct tws_sending *sending)
-{
-    enum tws_status status;
-    struct tws_error err;
-    struct tws_served_sending all = {
-        .frames = frames,
-        .count = count,
-        .stream = sending->stream,
-    };
-    int result = tws_served_frames_send(conn, &all, NULL, &status, &err);
-    return result < 0 ? -1 : sent(conn, status, &err);
-}
-
-/* A frame that is compressed: a message, or one of a message in pieces. 1: it
- * was sent; 0: it is to be sent as it is; -1 with an exception. */
-static int
-send_compressed(ConnectionObject *conn, PyObject *object,
-                const struct tws_sending *sending)
-{
-    const FrameObject *frame = (const FrameObject *)object;
-    enum tws_status status;
-    struct tws_error err;
-    struct tws_span payload = {
-        .data = PyBytes_AS_STRING(frame->payload),
-        .length = (size_t)PyBytes_GET_SIZE(frame->payload),
-    };
-    if (tws_opcode_is_control(frame->opcode) || (frame->rsv & TWS_RSV1) != 0) {
-        return 0;
-    }
-    if (sending->stream != NULL) {
-        const struct tws_span parts[2] = {payload, {.length = 0}};
-        status = tws_served_out_fragment(conn->client, frame->opcode,
-                                         frame->fin, parts, &err);
-    }
-    else if (frame->fin && frame->opcode != TWS_OPCODE_CONTINUATION) {
-        struct tws_client_message message = {.payload = payload,
-                                             .opcode = frame->opcode,
-                                             .compress =
-                                                 (uint8_t)sending->compress};
-        status = tws_served_out_message(conn->client, &message, &err);
-    }
-    else {
-        return 0;
-    }
-    return sent(conn, status, &err) < 0 ? -1 : 1;
-}
-
-static int
-send_packed(ConnectionObject *conn, PyObject *const *frames, Py_ssize_t count,
-            const struct tws_sending *sending)
-{
-    static const enum tws_role role = TWS_SERVER;
-    struct tws_buffer out = TWS_BUFFER_EMPTY;
-    struct tws_error err;
-    int result = -1;
-    enum tws_standing standing = TWS_STANDS_BETWEEN;
-    bool marked = false;
-    if (conn->frames != NULL && passes_extensions(frames, count)) {
-        return send_packed_extended(conn, frames, count, sending);
-    }
-    if (count == 1 && conn->client->compression != NULL) {
-        result = send_compressed(conn, frames[0], sending);
-        if (result != 0) {
-            return result < 0 ? -1 : 0;
-        }
-        result = -1;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        const FrameObject *frame = (const FrameObject *)frames[i];
-        marked = marked || (frame->rsv & TWS_RSV1) != 0;
-        if (!tws_opcode_is_control(frame->opcode)) {
-            standing =
-                sending->stream != NULL ? TWS_STANDS_WITHIN : TWS_STANDS_ALONE;
-        }
-        if (tws_frame_append(conn->state, frames[i], &role, &out) < 0) {
-            goto done;
-        }
-    }
-    struct tws_span bytes = {.data = (const char *)tws_buffer_data(&out),
-                             .length = tws_buffer_length(&out)};
-    result = sent(
-        conn,
-        tws_served_out_packed(conn->client, bytes, standing, marked, &err),
-        &err);
-done:
-    tws_buffer_release(&out);
-    return result;
-}
-
-int
-tws_served_check_process(const WebsocketObject *ws)
-{
-    const ConnectionObject *conn = (const ConnectionObject *)ws->client;
-    return conn == NULL
-               ? 0
-               : tws_server_check_process((const ServerObject *)conn->server);
-}
-
-int
-tws_served_send(WebsocketObject *ws, PyObject *const *frames, Py_ssize_t count,
-                const struct tws_sending *sending)
-{
-    if (tws_served_check_process(ws) < 0) {
-        return -1;
-    }
-    ConnectionObject *conn = (ConnectionObject *)Py_XNewRef(ws->client);
-    if (conn == NULL) { /* it has ended while hooks ran */
-        (void)tws_websocket_check(ws, TWS_PHASES(TWS_PHASE_SERVED), "send()");
-        return -1;
-    }
-    int result = send_packed(conn, frames, count, sending);
-    Py_DECREF(conn);
-    return result;
-}
-
-void
-tws_served_part(WebsocketObject *ws)
-{
-    ws->phase = TWS_PHASE_CLOSED;
-    ws->transport.fd = -1; /* the engine's */
-    Py_CLEAR(ws->client);
-}
-
-void
-tws_served_break_off(WebsocketObject *ws)
-{
-    ConnectionObject *conn = (ConnectionObject *)ws->client;
-    tws_client_break_off(conn->client, TWS_ENDED_BY_US,
-                         "the program closed client.sock");
-}
-
-static struct tws_client *
-client_of(const WebsocketObject *ws)
-{
-    return ((const ConnectionObject *)ws->client)->client;
-}
-
-bool
-tws_served_tls_info(WebsocketObject *ws, struct tws_tls_info *info)
-{
-    struct tws_client *client = client_of(ws);
-    return client != NULL && tws_client_tls_info(client, info);
-}
-
-enum tws_status
-tws_served_peer_certificate(WebsocketObject *ws, uint8_t **der, size_t *length,
-                            struct tws_error *err)
-{
-    struct tws_client *client = client_of(ws);
-    return client == NULL
-               ? TWS_EOF
-               : tws_client_peer_certificate(client, der, length, err);
 }

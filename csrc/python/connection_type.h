@@ -199,6 +199,14 @@ int tws_served_send_fragment(ConnectionObject *conn,
 void tws_served_end_stream(ConnectionObject *conn, const void *stream,
                            bool unfinished);
 int tws_served_ping(ConnectionObject *conn, struct tws_span payload);
+/* SocketClosed with what is known of it, where it is closing or closed. -1. */
+int tws_served_raise_closed(ConnectionObject *conn);
+/* What the engine has said of something that was to be sent: 0, or -1 with an
+ * exception. */
+int tws_served_sent(ConnectionObject *conn, enum tws_status status,
+                    const struct tws_error *err);
+
+/* served_recv.c */
 PyObject *tws_served_recv(ConnectionObject *conn,
                           const struct tws_deadline *deadline);
 /* As tws_blocking_next(). */
@@ -209,6 +217,8 @@ PyObject *tws_served_next(ConnectionObject *conn,
 int tws_served_close(ConnectionObject *conn, uint16_t code,
                      struct tws_span reason,
                      const struct tws_deadline *deadline);
+
+/* served_sock.c */
 /* The websocket view of a served client; borrowed, made when first asked
  * for. */
 PyObject *tws_served_sock(ConnectionObject *conn);
