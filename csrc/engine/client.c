@@ -22,6 +22,7 @@ tws_client_new(struct tws_server *server,
     client->transport = *transport;
     client->server = server;
     client->receipts_end = &client->receipts;
+    client->rules.leaves_masked = tws_server_options(server)->leaves_masked;
     atomic_init(&client->state, TWS_CLIENT_OPEN);
     atomic_init(&client->references, 1);
     return client;

@@ -13,6 +13,7 @@ begin(struct tws_receiving *receiving, const struct tws_client *client)
     receiving->reader.rsv_allowed = client->rules.rsv;
     receiving->reader.opcodes_allowed = client->rules.opcodes;
     receiving->assembler.compression = client->compression;
+    receiving->assembler.leaves_masked = client->rules.leaves_masked;
     receiving->assembler.stream = client->rules.stream;
 }
 

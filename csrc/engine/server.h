@@ -31,6 +31,7 @@ struct tws_server_options {
                              * several servers together; NULL: by this one */
     uint32_t max_half_open; /* handshakes of one address; 0: no limit */
     unsigned max_threads;   /* at least 1 */
+    bool leaves_masked;     /* tws_event.masked is understood */
 };
 
 /* What the layer above is called for, always with the exclusion held, by a

@@ -352,17 +352,22 @@ receive_short(const struct tws_frame_reader *reader,
         return TWS_AGAIN;
     }
     const uint8_t *key = data + header - 4;
+    bool masked = !text && assembler->leaves_masked;
+    bool ascii = false;
     data += header;
     input->data = data + length;
     input->length -= header + length;
-    bool ascii = tws_mask_ascii(data, data, length, key, 0);
-    if (text && !ascii && !tws_utf8_valid(data, length)) {
-        return not_utf8(err);
+    if (!masked) {
+        ascii = tws_mask_ascii(data, data, length, key, 0);
+        if (text && !ascii && !tws_utf8_valid(data, length)) {
+            return not_utf8(err);
+        }
     }
     *event = (struct tws_event){
         .type = text ? TWS_EVENT_TEXT : TWS_EVENT_BINARY,
         .data = data,
         .length = length,
+        .masked = masked,
         .ascii = text && ascii,
     };
     return TWS_OK;

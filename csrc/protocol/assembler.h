@@ -29,11 +29,14 @@ enum tws_event_type {
 
 struct tws_event {
     enum tws_event_type type;
-    const uint8_t *data; /* whole payload, unmasked; text is valid UTF-8.
-                          * Borrowed from the input or the assembler, until
-                          * the next call with either. May be NULL where
-                          * there are no bytes. */
+    const uint8_t *data; /* whole payload, unmasked (but see `masked`); text
+                          * is valid UTF-8. Borrowed from the input or the
+                          * assembler, until the next call with either. May
+                          * be NULL where there are no bytes. */
     size_t length;
+    bool masked;            /* binary, where tws_assembler.leaves_masked: the
+                             * bytes are as they came, and the 4 before them
+                             * are the masking key */
     bool ascii;             /* text: every byte is below 0x80 */
     bool text;              /* chunk: of a text message */
     uint8_t first_byte;     /* frame: FIN, reserved bits and opcode as on the
@@ -48,9 +51,11 @@ struct tws_assembler {
     struct tws_buffer control; /* of the unfinished control frame */
     uint32_t fragments;        /* frames of the message so far */
     struct tws_utf8 utf8;
-    uint8_t opcode;  /* of the unfinished message, 0 for none */
-    bool ascii;      /* so far */
-    bool handed_out; /* an event borrows `message` or `control` */
+    uint8_t opcode;     /* of the unfinished message, 0 for none */
+    bool ascii;         /* so far */
+    bool handed_out;    /* an event borrows `message` or `control` */
+    bool leaves_masked; /* whoever takes the events copies binary messages
+                         * anyway, and unmasks them as it does */
 
     /* Of inflating.h. */
     bool compressed; /* the unfinished frame, or the unfinished message where
@@ -75,8 +80,8 @@ struct tws_assembler {
     bool waiting_fin;  /* and the message */
 };
 
-/* A zeroed struct is ready for use; `compression` may be set then. Gives all
- * memory back. */
+/* A zeroed struct is ready for use; `compression` and `leaves_masked` may be
+ * set then. Gives all memory back. */
 void tws_assembler_release(struct tws_assembler *assembler);
 
 /* Takes the next piece. TWS_OK: *event is complete. TWS_AGAIN: nothing to

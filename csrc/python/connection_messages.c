@@ -6,7 +6,9 @@
 #include "python/errors.h"
 #include "python/frame_type.h"
 #include "python/message_type.h"
+#include "python/spare_bytes.h"
 #include "python/value.h"
+#include "protocol/mask.h"
 #include "protocol/message_stream.h"
 
 static PyObject *
@@ -106,17 +108,28 @@ text_of(const struct tws_event *event)
 }
 
 static PyObject *
-bytes_of(const struct tws_event *event)
+bytes_of(struct tws_state *state, const struct tws_event *event)
 {
-    return PyBytes_FromStringAndSize((const char *)event->data,
-                                     (Py_ssize_t)event->length);
+    PyObject *bytes = tws_spare_bytes(state, event->length);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    char *room = PyBytes_AS_STRING(bytes);
+    if (event->masked) {
+        tws_mask((uint8_t *)room, event->data, event->length, event->data - 4,
+                 0);
+    }
+    else if (event->length > 0) {
+        memcpy(room, event->data, event->length);
+    }
+    return bytes;
 }
 
 PyObject *
 tws_connection_message(struct tws_state *state, const struct tws_event *event)
 {
     return event->type == TWS_EVENT_BINARY
-               ? tws_binary_message_make(state, bytes_of(event))
+               ? tws_binary_message_make(state, bytes_of(state, event))
                : tws_text_message_make(state, text_of(event));
 }
 
@@ -127,7 +140,10 @@ tws_connection_chunk(struct tws_assembler *assembler,
     if (event->length == 0) {
         return Py_NewRef(Py_None);
     }
-    PyObject *chunk = event->text ? text_of(event) : bytes_of(event);
+    PyObject *chunk =
+        event->text ? text_of(event)
+                    : PyBytes_FromStringAndSize((const char *)event->data,
+                                                (Py_ssize_t)event->length);
     if (chunk != NULL) {
         tws_message_stream_consume(assembler, event->length);
     }

@@ -226,6 +226,7 @@ module_free(void *module)
     struct tws_state *s = tws_state_of_module(module);
     (void)module_clear(module);
     tws_message_drop_spares(s);
+    Py_CLEAR(s->spare_bytes);
     tws_keeper_free(s->keeper);
     s->keeper = NULL;
     tws_mask_pool_free(s->mask_pool);

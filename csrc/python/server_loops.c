@@ -83,6 +83,7 @@ make_core(struct tws_loop *loop, unsigned count, PyObject *sock)
                              : 0,
         .max_threads =
             share_of_threads(limits->max_threads, count, loop->index),
+        .leaves_masked = true,
     };
     int fd = descriptor_of(sock);
     if (fd < 0) {

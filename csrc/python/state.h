@@ -88,6 +88,8 @@ struct tws_state {
 
     PyObject *spare_messages; /* memory for new ones, linked by `payload` */
     unsigned spare_count;
+    PyObject *spare_bytes; /* see spare_bytes.h; or NULL */
+    Py_ssize_t spare_room; /* for how many bytes it has memory */
 
     PyObject *received_text; /* strong, or NULL; see received_text.h */
     struct tws_span received_utf8;

@@ -1,5 +1,6 @@
 #include "protocol/assembler.h"
 
+#include "protocol/mask.h"
 #include "script.h"
 
 static const enum tws_role roles[] = {TWS_CLIENT, TWS_SERVER};
@@ -347,6 +348,79 @@ TEST(broken_large_text)
     }
 }
 
-RUN(T(a_small_stream_cut_at_every_place), T(a_small_stream_cut_at_random),
-    T(a_fragmented_text_cut_twice), T(a_large_stream_cut_at_random),
-    T(broken_streams_cut_at_every_place), T(broken_large_text))
+/* One masked frame in `wire`; returns its length. */
+static size_t
+masked_frame(uint8_t *wire, enum tws_opcode opcode, const uint8_t *payload,
+             size_t length)
+{
+    struct tws_frame_header header = {.fin = true,
+                                      .opcode = (uint8_t)opcode,
+                                      .masked = true,
+                                      .key = {0x12, 0x9f, 0xa7, 0x38},
+                                      .length = length};
+    size_t begin = tws_frame_header_encode(&header, wire);
+    tws_mask(wire + begin, payload, length, header.key, 0);
+    return begin + length;
+}
+
+/* Whoever copies a binary message can unmask it as it does. */
+TEST(binary_messages_left_masked)
+{
+    static const size_t lengths[] = {0,   1,    3,     17,    125,
+                                     126, 1024, 16384, 65535, 65536};
+    static const struct tws_message_limits limits = {.size = 1 << 20,
+                                                     .fragments = 1};
+    enum { MOST = 65536 };
+    uint8_t *payload = malloc(3 * (size_t)MOST + 64);
+    script_must(payload != NULL);
+    uint8_t *wire = payload + MOST;
+    uint8_t *copy = wire + MOST + 32;
+    for (size_t i = 0; i < MOST; i++) {
+        payload[i] = (uint8_t)(i * 7 % 127);
+    }
+    for (size_t i = 0; i < 4 * TWS_ARRAY_SIZE(lengths); i++) {
+        size_t length = lengths[i / 4];
+        bool text = i % 4 == 0;
+        bool asked = i % 4 != 1;
+        bool cut = i % 4 == 2 && length > 0;
+        struct tws_frame_reader reader;
+        struct tws_assembler assembler = {.leaves_masked = asked};
+        struct tws_event event = {.masked = !asked};
+        struct tws_error err;
+        size_t size = masked_frame(
+            wire, text ? TWS_OPCODE_TEXT : TWS_OPCODE_BINARY, payload, length);
+        struct tws_input input = {.data = wire, .length = size};
+        memcpy(copy, wire, size);
+        tws_frame_reader_init(&reader, TWS_SERVER);
+        if (cut) { /* it is unmasked into memory of its own */
+            input.length--;
+            CHECK_INT(tws_receive(&reader, &assembler, &limits, &input, &event,
+                                  &err),
+                      TWS_AGAIN);
+            input.data = wire + size - 1;
+            input.length = 1;
+        }
+        CHECK_INT(
+            tws_receive(&reader, &assembler, &limits, &input, &event, &err),
+            TWS_OK);
+        CHECK_INT(input.length, 0);
+        CHECK_INT(event.type, text ? TWS_EVENT_TEXT : TWS_EVENT_BINARY);
+        CHECK_INT(event.length, length);
+        CHECK_INT(event.ascii, text);
+        CHECK_INT(event.masked, asked && !text && !cut && length < 65536);
+        if (event.masked) {
+            CHECK(memcmp(wire, copy, size) == 0); /* untouched */
+            CHECK(event.data == wire + size - length);
+            tws_mask(copy, event.data, length, event.data - 4, 0);
+            event.data = copy;
+        }
+        CHECK(length == 0 || memcmp(event.data, payload, length) == 0);
+        tws_assembler_release(&assembler);
+    }
+    free(payload);
+}
+
+RUN(T(binary_messages_left_masked), T(a_small_stream_cut_at_every_place),
+    T(a_small_stream_cut_at_random), T(a_fragmented_text_cut_twice),
+    T(a_large_stream_cut_at_random), T(broken_streams_cut_at_every_place),
+    T(broken_large_text))

@@ -86,12 +86,14 @@ TEST(what_was_agreed_on_holds_each_time)
     struct tws_compression *compression = (void *)&limits; /* an address */
     set_up();
     client.compression = compression;
+    client.rules.leaves_masked = true;
     for (int i = 0; i < 2; i++) {
         tws_receiving_lend(&worker, &client);
         CHECK_INT(client.receiving->reader.rsv_allowed, 0x20);
         CHECK_INT(client.receiving->reader.opcodes_allowed, 1u << 3);
         CHECK_INT(client.receiving->reader.role, TWS_SERVER);
         CHECK(client.receiving->assembler.compression == compression);
+        CHECK(client.receiving->assembler.leaves_masked);
         CHECK(tws_receiving_take_back(&worker, &client));
     }
     tear_down();

@@ -286,6 +286,56 @@ def test_messages_outlive_their_turn() -> None:
         assert {type(m) for m in kept} == {twspy.TextMessage}
 
 
+def test_bytes_that_are_kept_are_not_written_again() -> None:
+    kept: list[bytes] = []
+    seen: list[tuple[int, int]] = []
+
+    class Keeper(EchoServer):
+        def onmessage(self, client: Any, message: twspy.Message) -> None:
+            payload = message.payload
+            assert isinstance(payload, bytes)
+            if payload[0] % 3 == 0:
+                kept.append(payload)
+            seen.append((len(payload), hash(payload)))
+            client.send(message)
+
+    payloads = [
+        bytes([i % 256]) * (length + i % 7)
+        for i in range(40)
+        for length in (400, 479, 1000, 4000, 16384, 65536, 66000)
+    ]
+    # The same length twice, and three times, in a row.
+    payloads = [p for p in payloads for _ in range(1 + len(p) % 3)]
+    with Keeper() as server, RawPeer.connect(server.address) as peer:
+        for payload in payloads:
+            peer.send(pack(BINARY, payload))
+            assert peer.read_frame()[:2] == (BINARY, payload)
+    assert kept == [p for p in payloads if p[0] % 3 == 0]
+    assert seen == [(len(p), hash(p)) for p in payloads]
+    for payload in kept:
+        assert hash(payload) == hash(bytes(bytearray(payload)))
+        assert payload == bytes(bytearray(payload))
+
+
+def test_bytes_that_lie_in_a_message_or_a_view_are_kept() -> None:
+    kept: list[Any] = []
+
+    class Keeper(EchoServer):
+        def onmessage(self, client: Any, message: twspy.Message) -> None:
+            kept.append(
+                message if len(kept) % 2 else memoryview(message.payload)
+            )
+            client.send(message)
+
+    payloads = [bytes([i]) * 1024 for i in range(20)]
+    with Keeper() as server, RawPeer.connect(server.address) as peer:
+        for payload in payloads:
+            peer.send(pack(BINARY, payload))
+            assert peer.read_frame()[:2] == (BINARY, payload)
+    found = [getattr(k, 'payload', k) for k in kept]
+    assert found == payloads
+
+
 def test_subclass_of_a_message_is_sent_as_it_says() -> None:
     class Loud(twspy.TextMessage):
         """With attributes of its own."""
