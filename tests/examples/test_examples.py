@@ -114,6 +114,12 @@ def test_chat(tmp_path: Path) -> None:
         ('echo_server.py', '0'),
         ('chat.py', '0'),
         ('low_level.py', 'server', '0'),
+        ('chat_page.py', '0'),
+        ('rooms.py', '0'),
+        ('json_rpc.py', '0'),
+        ('game.py', '0'),
+        ('upload.py', '0'),
+        ('dashboard.py', '0'),
     ],
     ids=lambda command: command[0],
 )

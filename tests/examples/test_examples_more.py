@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import shutil
 import signal
 import ssl
@@ -172,6 +173,7 @@ def test_without_arguments_it_says_which(
 
 def test_proxy(tmp_path: Path) -> None:
     paths = []
+    codes: queue.Queue[int | None] = queue.Queue()
 
     def handle(connection: websockets.sync.server.ServerConnection) -> None:
         assert connection.request is not None
@@ -181,6 +183,7 @@ def test_proxy(tmp_path: Path) -> None:
                 if message == 'bye':
                     connection.close(4001, 'enough')
                 connection.send(message)
+        codes.put(connection.protocol.close_code)
 
     with websockets.sync.server.serve(handle, '127.0.0.1', 0) as behind:
         thread = threading.Thread(target=behind.serve_forever)
@@ -201,7 +204,18 @@ def test_proxy(tmp_path: Path) -> None:
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 4001
             assert caught.value.rcvd.reason == 'enough'
-        assert paths == ['/a?b=c']
+            assert codes.get(timeout=SOON) == 4001
+            # And the other way round; 1006 is no code to send.
+            for close, passed_on in (
+                (lambda leaving: leaving.close(4002), 4002),
+                (lambda leaving: leaving.sock.close(), 1001),
+            ):
+                with twspy.connect(f'ws://{place}/', proxy=None) as leaving:
+                    leaving.send('hello')
+                    assert leaving.recv(timeout=SOON).payload == 'hello'
+                    close(leaving)
+                assert codes.get(timeout=SOON) == passed_on
+        assert paths == ['/a?b=c', '/', '/']
         behind.shutdown()
         thread.join()
 
@@ -229,7 +243,8 @@ def test_reconnecting_client(tmp_path: Path) -> None:
     def handle(connection: websockets.sync.server.ServerConnection) -> None:
         heard.append(connection.recv(SOON))
         connection.send(f'news {len(heard)}')
-        connection.close(1001, 'restart')
+        # Some ends are errors, and it goes on.
+        connection.close(1012 if len(heard) == 2 else 1001, 'restart')
         over.set()
 
     url = f'ws://127.0.0.1:{port}/'
@@ -249,6 +264,7 @@ def test_reconnecting_client(tmp_path: Path) -> None:
                 thread.join()
         program.send_signal(signal.SIGINT)
         assert program.wait() == 0
+    assert '1012' in program.text
     assert heard[:3] == ['after 0', 'after 1', 'after 2']
     assert 'Traceback' not in program.text
 
