@@ -23,7 +23,7 @@ struct tws_receiving_rules {
     uint16_t opcodes; /* as tws_agreed has them */
     uint8_t rsv;
     bool leaves_masked; /* of the server's options */
-    uint32_t stream; /* the number of its last message in chunks */
+    uint32_t stream;    /* the number of its last message in chunks */
 };
 
 /* One of its own, for a client that is not served yet: NULL without memory.
