@@ -54,7 +54,8 @@ has_hashes(const char *path)
         return false;
     }
     while (!found) {
-        /* Each stream is read by one thread only. */
+        /* Each stream is read by one thread only.
+         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
         const struct dirent *entry = readdir(directory);
         if (entry == NULL) {
             break;
@@ -65,12 +66,13 @@ has_hashes(const char *path)
     return found;
 }
 
-/* Where a user names a place, or OpenSSL's own has something, that is it. */
+/* Where a user names a place, or OpenSSL's own has something, that is it.
+ * OpenSSL does not look at the environment of a setuid program, either. */
 static bool
 is_known(const struct tws_tls_places *places)
 {
-    return getenv(X509_get_default_cert_file_env()) != NULL
-           || getenv(X509_get_default_cert_dir_env()) != NULL
+    return secure_getenv(X509_get_default_cert_file_env()) != NULL
+           || secure_getenv(X509_get_default_cert_dir_env()) != NULL
            || access(places->built_in_file, R_OK) == 0
            || has_hashes(places->built_in_directory);
 }
