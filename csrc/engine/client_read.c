@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 enum {
-    READS_A_TURN = 16, /* then the other clients have their turn */
+    READS_A_TURN = 8, /* then the other clients have their turn */
 
     /* What nobody wants is inflated all the same, and may be a thousand times
      * what is read: 4 MiB are enough for a turn. */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 enum {
-    CORK_MAX = 64 * 1024, /* gathered frames are written beyond it */
+    CORK_MAX = 128 * 1024, /* gathered frames are written beyond it */
     COPY_MAX = 16 * 1024 + TWS_FRAME_HEADER_MAX, /* larger frames are sent
                                                   * without being copied */
     SHORT_MAX = 16 * 1024, /* bytes of a message that take the short way */

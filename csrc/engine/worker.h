@@ -21,7 +21,7 @@ struct tws_receiving;
 struct tws_server;
 struct tws_watch;
 
-enum { TWS_SCRATCH_SIZE = 64 * 1024 };
+enum { TWS_SCRATCH_SIZE = 128 * 1024 };
 
 /* What is counted without a locked instruction: one thread at a time writes
  * (what is sent to a client, with that client's lock), any may read. */
