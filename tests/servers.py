@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from typing import Any
 
 from rawpeer import RawPeer
@@ -11,6 +12,17 @@ import twspy
 
 # How long a test waits for something that must happen.
 SOON = 20.0
+
+
+def only_client(server: twspy.Server) -> twspy.Connection:
+    """The one client, which has read our answer perhaps before it is listed:
+    without a GIL both go on at once."""
+    end = time.monotonic() + SOON
+    while not server.clients:
+        assert time.monotonic() < end, 'no client is listed'
+        time.sleep(0.001)
+    (client,) = server.clients
+    return client
 
 
 class EchoServer(twspy.Server):

@@ -19,11 +19,11 @@ typedef struct {
     struct tws_buffer gathered; /* written, not sent; as a rule less than a
                                  * fragment */
     struct tws_buffer packed;   /* of a client: the frame, masked */
-    uint8_t phase;
+    _Atomic uint8_t phase;
     bool text;
-    bool begun;    /* the first frame is out */
-    bool deflated; /* the message is compressed, as that says */
-    bool busy;     /* a call is under way */
+    bool begun;       /* the first frame is out */
+    bool deflated;    /* the message is compressed, as that says */
+    atomic_bool busy; /* a call is under way, which alone uses the others */
 } SendStreamObject;
 
 static inline SendStreamObject *
@@ -204,12 +204,26 @@ write_bytes(SendStreamObject *stream, struct tws_span data,
 
 /* Methods ----------------------------------------------------------------- */
 
+/* Claims the stream for a call; false: another one has it. */
+static bool
+claim(SendStreamObject *stream)
+{
+    return !atomic_exchange_explicit(&stream->busy, true,
+                                     memory_order_acquire);
+}
+
+static void
+leave(SendStreamObject *stream)
+{
+    atomic_store_explicit(&stream->busy, false, memory_order_release);
+}
+
 /* Claims the stream for a call of `what`; *deadline is when it must end. */
 static int
 enter(SendStreamObject *stream, const char *what,
       struct tws_deadline *deadline)
 {
-    if (stream->busy) {
+    if (!claim(stream)) {
         PyErr_Format(stream->conn->state->ConcurrencyError,
                      "%s while another call on the stream is under way", what);
         return -1;
@@ -219,15 +233,15 @@ enter(SendStreamObject *stream, const char *what,
                      stream->phase == FRESH
                          ? "not open: use it in a with statement"
                          : "closed");
-        return -1;
     }
-    if (!tws_connection_ready(stream->conn)
-        || tws_connection_deadline(stream->conn, stream->timeout, deadline)
-               < 0) {
-        return -1;
+    else if (tws_connection_ready(stream->conn)
+             && tws_connection_deadline(stream->conn, stream->timeout,
+                                        deadline)
+                    == 0) {
+        return 0;
     }
-    stream->busy = true;
-    return 0;
+    leave(stream);
+    return -1;
 }
 
 PyDoc_STRVAR(
@@ -289,7 +303,7 @@ send_stream_write(PyObject *self, PyObject *chunk)
     int result = enter(stream, "write()", &deadline);
     if (result == 0) {
         result = write_bytes(stream, data, &deadline);
-        stream->busy = false;
+        leave(stream);
     }
     if (view.obj != NULL) {
         PyBuffer_Release(&view);
@@ -321,7 +335,7 @@ send_stream_flush(PyObject *self, PyObject *ignored)
     if (result == 0 && stream->conn->client != NULL) {
         tws_client_flush(stream->conn->client);
     }
-    stream->busy = false;
+    leave(stream);
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -332,28 +346,29 @@ send_stream_enter(PyObject *self, PyObject *ignored)
     SendStreamObject *stream = cast(self);
     ConnectionObject *conn = stream->conn;
     struct tws_deadline deadline;
-    if (stream->busy || stream->phase != FRESH) {
+    bool claimed = claim(stream);
+    int result = -1;
+    if (!claimed || stream->phase != FRESH) {
         PyErr_SetString(PyExc_ValueError,
                         "a stream is used once: call send_stream() for each "
                         "message");
-        return NULL;
     }
-    if (!tws_connection_ready(conn)
-        || tws_connection_deadline(conn, stream->timeout, &deadline) < 0) {
-        return NULL;
-    }
-    stream->busy = true;
-    int result = conn->client != NULL
+    else if (tws_connection_ready(conn)
+             && tws_connection_deadline(conn, stream->timeout, &deadline)
+                    == 0) {
+        result = conn->client != NULL
                      ? tws_served_begin_stream(
                          conn, stream, stream->compress,
                          stream->timeout == Py_None ? NULL : &deadline)
                      : tws_blocking_begin_stream(conn, stream, &deadline);
-    stream->busy = false;
-    if (result < 0) {
-        return NULL;
     }
-    stream->phase = OPEN;
-    return Py_NewRef(self);
+    if (result == 0) {
+        stream->phase = OPEN;
+    }
+    if (claimed) {
+        leave(stream);
+    }
+    return result < 0 ? NULL : Py_NewRef(self);
 }
 
 PyDoc_STRVAR(
@@ -375,8 +390,12 @@ send_stream_exit(PyObject *self, PyObject *const *args, Py_ssize_t count)
     SendStreamObject *stream = cast(self);
     struct tws_deadline deadline;
     int result = -1;
-    if (stream->phase == CLOSED && !stream->busy) {
-        return Py_NewRef(Py_False); /* as a file does */
+    if (claim(stream)) {
+        bool closed = stream->phase == CLOSED;
+        leave(stream);
+        if (closed) {
+            return Py_NewRef(Py_False); /* as a file does */
+        }
     }
     if (enter(stream, "__exit__()", &deadline) < 0) {
         return NULL;
@@ -391,7 +410,7 @@ send_stream_exit(PyObject *self, PyObject *const *args, Py_ssize_t count)
     else {
         let_go(stream, stream->begun);
     }
-    stream->busy = false;
+    leave(stream);
     return failed || result == 0 ? Py_NewRef(Py_False) : NULL;
 }
 

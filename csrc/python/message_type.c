@@ -225,6 +225,8 @@ new_simple(struct tws_state *state, PyTypeObject *type)
         state->spare_count--;
         return (MessageObject *)PyObject_Init((PyObject *)self, type);
     }
+#else
+    (void)state;
 #endif
     return PyObject_New(MessageObject, type);
 }

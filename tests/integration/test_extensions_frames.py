@@ -307,7 +307,7 @@ def test_opcodes_at_a_server() -> None:
         for opcode in (4, 12, 3):
             peer.send_frame(opcode, b'x')
         assert peer.read_frame().payload == b'x'
-        (client,) = server.clients
+        (client,) = server.wait_for('open')
         client.sock.send(Frame(4, b'4'), Frame(12, b'12'))
         assert [frame.opcode for frame in read(peer, 2)] == [4, 12]
 
@@ -621,7 +621,7 @@ def test_threads_that_send_at_once(ends: Any) -> None:
 
 def test_threads_that_send_to_a_servers_client() -> None:
     with visiting(Numbered) as (server, peer):
-        (client,) = server.clients
+        (client,) = server.wait_for('open')
         each = 150
         sends: list[Callable[[], object]] = [
             lambda: client.send('x' * 50),
@@ -731,7 +731,7 @@ def test_sent_in_pieces(ends: Any) -> None:
 
 def test_sent_in_pieces_to_a_servers_client() -> None:
     with visiting(Numbered) as (server, peer):
-        (client,) = server.clients
+        (client,) = server.wait_for('open')
         with client.send_stream(fragment_size=2) as out:
             out.write(b'abc')
             other = in_thread(lambda: client.send(b'zz'))
@@ -749,7 +749,7 @@ def test_sent_in_pieces_to_a_servers_client() -> None:
 
 def test_control_frames_between_pieces_to_a_servers_client() -> None:
     with visiting(Numbered) as (server, peer):
-        (client,) = server.clients
+        (client,) = server.wait_for('open')
         with client.send_stream(fragment_size=1) as out:
             out.write(b'ab')
             client.sock.send(twspy.ControlFrame(PING, b'mine'))
@@ -774,7 +774,7 @@ def test_not_in_pieces_for_who_wants_the_whole(ends: Any) -> None:
     conn.send('whole')
     assert peer.read_frame().payload == b'elohw'
     with visiting(Mirror) as (server, visitor):
-        (client,) = server.clients
+        (client,) = server.wait_for('open')
         with pytest.raises(ValueError, match='x-mirror works on whole'):
             with client.send_stream() as out:
                 out.write(b'x')
@@ -849,7 +849,7 @@ def test_hooks_stand_outside(ends: Any) -> None:
 
 def test_hooks_of_a_servers_client() -> None:
     with visiting(Shift(1)) as (server, peer):
-        (client,) = server.clients
+        (client,) = server.wait_for('open')
         client.sock.add_hook(send=lambda frame: like(frame, b'hooked'))
         client.send('x')
         assert peer.read_frame().payload == b'ipplfe'
@@ -912,7 +912,7 @@ def test_close_handshakes(ends: Any) -> None:
 def test_close_handshakes_of_a_server() -> None:
     extension = Failing(LookupError('not asked any more'))
     with visiting(extension) as (server, peer):
-        (client,) = server.clients
+        (client,) = server.wait_for('open')
         joined = in_thread(client.close)
         assert peer.read_frame().close_code == 1000
         peer.send_frame(TEXT, b'late')

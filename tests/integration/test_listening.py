@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from rawpeer import CLOSE, RawPeer, close_payload, request
-from servers import SOON
+from servers import SOON, only_client
 
 import twspy
 from twspy import OPCODE_TEXT, Frame
@@ -306,8 +306,8 @@ def accepted_options(server: twspy.Server) -> list[bool]:
                 (socket.IPPROTO_TCP, socket.TCP_NODELAY),
                 (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
             ):
-                [client] = server.clients
-                found.append(client.sock.getsockopt(level, name) != 0)
+                sock = only_client(server).sock
+                found.append(sock.getsockopt(level, name) != 0)
     return found
 
 

@@ -194,6 +194,7 @@ def test_stats_are_sums_over_the_loops() -> None:
             peer.send(b'nonsense\r\n\r\n')
             peer.read_head()
         wait_until(lambda: server.stats()['clients'] == 29)
+        wait_until(lambda: server.stats()['refused'] == 1)
         stats = server.stats()
         wanted = {
             'accepted': 30,

@@ -11,6 +11,7 @@ import pickle
 import socket
 import ssl
 import struct
+import sysconfig
 import warnings
 import weakref
 from typing import Any
@@ -386,7 +387,10 @@ def test_cycles_are_collected() -> None:
     with pytest.warns(ResourceWarning, match='unclosed') as caught:
         gc.collect()
     assert gone() is None
-    assert len(caught) == 1  # the socket.socket inside says nothing
+    # The socket.socket inside says nothing, unless it is finalized first.
+    own = [w for w in caught if 'twspy' in str(w.message)]
+    assert len(own) == 1
+    assert len(caught) == 1 or sysconfig.get_config_var('Py_GIL_DISABLED')
 
 
 # --- subclasses ---
