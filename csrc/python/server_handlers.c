@@ -6,6 +6,7 @@
 #include "python/address.h"
 #include "python/head_objects.h"
 #include "python/message_type.h"
+#include "python/object_lock.h"
 #include "python/received_text.h"
 #include "python/served.h"
 #include "python/served_frames.h"
@@ -274,18 +275,30 @@ onclose_takes_message(ServerObject *server, PyObject *handler)
     if (PyMethod_Check(handler)) {
         key = PyMethod_GET_FUNCTION(handler); /* bound anew at each call */
     }
-    if (server->onclose != key) {
-        PyObject *answer =
-            PyObject_CallOneArg(server->state->takes_close_message, handler);
-        int takes = answer == NULL ? -1 : PyObject_IsTrue(answer);
-        Py_XDECREF(answer);
-        if (takes < 0) {
-            return -1;
-        }
-        server->onclose_takes_message = takes != 0;
-        Py_XSETREF(server->onclose, Py_NewRef(key));
+    PyObject *before;
+    bool known;
+    bool takes;
+    TWS_BEGIN_LOCKED(server);
+    known = server->onclose == key;
+    takes = server->onclose_takes_message;
+    TWS_END_LOCKED;
+    if (known) {
+        return takes;
     }
-    return server->onclose_takes_message;
+    PyObject *answer =
+        PyObject_CallOneArg(server->state->takes_close_message, handler);
+    int truth = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    if (truth < 0) {
+        return -1;
+    }
+    TWS_BEGIN_LOCKED(server);
+    before = server->onclose;
+    server->onclose = Py_NewRef(key);
+    server->onclose_takes_message = truth != 0;
+    TWS_END_LOCKED;
+    Py_XDECREF(before);
+    return truth;
 }
 
 static void
