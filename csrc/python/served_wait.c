@@ -3,6 +3,7 @@
 #include "engine/keepalive.h"
 
 #include "python/errors.h"
+#include "python/received_text.h"
 #include "python/server_type.h"
 #include "loop/timers.h"
 
@@ -192,6 +193,8 @@ read_until_over(ConnectionObject *conn, const struct tws_deadline *deadline)
     struct tws_worker *worker = conn->client->worker;
     struct tws_event event;
     enum tws_status status;
+    /* Where it was received others will lie. */
+    tws_received_text_forget(conn->state);
     while ((status = tws_client_next(worker, conn->client, &event))
            != TWS_EOF) {
         if (status == TWS_AGAIN

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from rawpeer import BINARY, CLOSE, TEXT, RawPeer, pack
 
 import twspy
 
@@ -138,3 +139,39 @@ def test_beside_another_handler(other: str) -> None:
             assert second.recv().payload == other
             server.goes_on.set()
             assert first.recv().payload == FIRST
+
+
+class Closes(twspy.Server):
+    """A text's handler closes and is not over; binary ones send that text."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kept = ''
+        self.closed = threading.Event()
+        self.goes_on = threading.Event()
+
+    def onmessage(self, client: Any, message: Any) -> None:
+        if isinstance(message, twspy.TextMessage):
+            self.kept = message.payload
+            client.close()
+            self.closed.set()
+            assert self.goes_on.wait(40)
+        else:
+            for _ in range(12):
+                client.send(twspy.TextMessage(self.kept))
+
+
+def test_after_the_handler_has_closed() -> None:
+    """It has read on, to the peer's Close."""
+    with Closes(('127.0.0.1', 0)) as server:
+        first = RawPeer.connect(server.address)
+        second = RawPeer.connect(server.address)
+        with first, second:
+            first.send(pack(TEXT, FIRST.encode()))
+            assert first.read_frame().opcode == CLOSE
+            first.send(pack(BINARY, bytes(300)) + pack(CLOSE, b'\x03\xe8'))
+            assert server.closed.wait(40)
+            second.send(pack(BINARY, b'send it'))
+            for _ in range(12):
+                assert second.read_frame()[:2] == (TEXT, FIRST.encode())
+            server.goes_on.set()
