@@ -152,7 +152,7 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
         struct tws_event event;
         struct tws_error err;
         uint8_t *room;
-        size_t size;
+        size_t size = 0;
         size_t got;
         size_t before = tws_buffer_length(&ws->in);
         struct tws_input input = {.data = tws_buffer_data(&ws->in),
