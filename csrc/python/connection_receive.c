@@ -7,7 +7,10 @@
 #include "python/message_type.h"
 #include "protocol/message_stream.h"
 
-enum { ROUNDS_ALONE = 16 }; /* of reading, up to 64 KiB each */
+enum {
+    ROUNDS_ALONE = 16, /* of reading, up to 64 KiB each */
+    EVENTS_ALONE = 16, /* that are nothing for the program */
+};
 
 /* With the lock held: what the end will be told by. False where it is not the
  * program's. */
@@ -121,6 +124,20 @@ let_others_in(const struct tws_assembler *assembler, unsigned *rounds,
     return *rounds % ROUNDS_ALONE == 0 ? tws_pause(deadline, "recv()") : 0;
 }
 
+/* The same after an event that is nothing for the program: a peer may send
+ * those faster than they are taken, and then nothing ever waits. What lies
+ * behind them is at hand, which a descriptor does not tell: so a call that is
+ * not to wait goes on. */
+static int
+let_others_between(unsigned *events, const struct tws_deadline *deadline)
+{
+    static const struct tws_deadline never = {.at = UINT64_MAX};
+    (*events)++;
+    return *events % EVENTS_ALONE == 0
+               ? tws_pause(deadline->immediate ? &never : deadline, "recv()")
+               : 0;
+}
+
 /* Inflating takes time that others can use. */
 static enum tws_status
 receive_at_hand(WebsocketObject *ws, struct tws_assembler *assembler,
@@ -148,6 +165,7 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
     struct tws_assembler *assembler = &conn->blocking->assembler;
     const struct tws_message_limits *limits = &ws->options->message;
     unsigned rounds = 0;
+    unsigned events = 0;
     for (;;) {
         struct tws_event event;
         struct tws_error err;
@@ -184,6 +202,9 @@ read_event(ConnectionObject *conn, const struct tws_deadline *deadline,
             if (result != 0) {
                 return result;
             }
+            if (let_others_between(&events, deadline) < 0) {
+                return -1;
+            }
         }
         else if (status != TWS_AGAIN) {
             return tws_blocking_fail(conn, &err);
@@ -210,6 +231,7 @@ read_event_of_frames(ConnectionObject *conn,
 {
     WebsocketObject *ws = websocket_of(conn);
     struct tws_assembler *assembler = &conn->blocking->assembler;
+    unsigned events = 0;
     for (;;) {
         struct tws_event event;
         struct tws_error err;
@@ -227,6 +249,9 @@ read_event_of_frames(ConnectionObject *conn,
         FrameObject *frame = (FrameObject *)object;
         if (!tws_opcode_is_known(frame->opcode)) {
             Py_DECREF(object); /* an extension's own: it is no message */
+            if (let_others_between(&events, deadline) < 0) {
+                return -1;
+            }
             continue;
         }
         struct tws_frame_header header = {
@@ -253,6 +278,9 @@ read_event_of_frames(ConnectionObject *conn,
         Py_DECREF(object);
         if (result != 0) {
             return result;
+        }
+        if (let_others_between(&events, deadline) < 0) {
+            return -1;
         }
     }
 }
@@ -446,6 +474,7 @@ receive(ConnectionObject *conn, const struct tws_deadline *deadline,
         struct tws_chunks *chunks)
 {
     struct tws_state *state = conn->state;
+    unsigned events = 0;
     for (;;) {
         struct tws_incoming in;
         int status = 0;
@@ -475,7 +504,7 @@ receive(ConnectionObject *conn, const struct tws_deadline *deadline,
             break;
         }
         Py_DECREF(in.object);
-        if (status < 0) {
+        if (status < 0 || let_others_between(&events, deadline) < 0) {
             return NULL;
         }
     }

@@ -79,14 +79,15 @@ turn_to(ConnectionObject *conn, struct tws_chunks *chunks)
     return tws_chunks_check(assembler, chunks);
 }
 
-/* Fragments without payload, or what is skipped, may come without end: there
- * is always something to be read, but nothing for the program. */
+/* Fragments without payload, what is skipped, or pings may come without end:
+ * there is always something to be read, but nothing for the program. */
 static int
-check_time(ConnectionObject *conn, const struct tws_deadline *deadline)
+check_time(ConnectionObject *conn, const struct tws_deadline *deadline,
+           bool heard)
 {
     const struct tws_assembler *assembler = tws_served_assembler(conn);
-    if ((assembler->chunked || assembler->skipping) && !deadline->immediate
-        && tws_deadline_is_over(deadline)) {
+    if ((heard || assembler->chunked || assembler->skipping)
+        && !deadline->immediate && tws_deadline_is_over(deadline)) {
         return tws_raise_time_over(deadline, "recv");
     }
     return 0;
@@ -102,6 +103,7 @@ tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
     struct tws_worker *worker = conn->client->worker;
     /* Where it was received others will lie. */
     tws_received_text_forget(conn->state);
+    bool heard = false; /* something that is nothing for the program */
     for (;;) {
         struct tws_event event;
         PyObject *object;
@@ -130,8 +132,10 @@ tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
                 if (found != 0) {
                     return found < 0 ? NULL : object;
                 }
+                heard = true;
                 break;
             }
+            heard = true;
             if (call_handler(conn, &event) < 0) {
                 return NULL;
             }
@@ -144,7 +148,7 @@ tws_served_next(ConnectionObject *conn, const struct tws_deadline *deadline,
             }
             break;
         case TWS_AGAIN:
-            if (check_time(conn, deadline) < 0
+            if (check_time(conn, deadline, heard) < 0
                 || tws_served_await_bytes(conn, deadline, "recv") < 0) {
                 return NULL;
             }

@@ -195,10 +195,17 @@ read_until_over(ConnectionObject *conn, const struct tws_deadline *deadline)
     enum tws_status status;
     /* Where it was received others will lie. */
     tws_received_text_forget(conn->state);
+    bool waited = false;
     while ((status = tws_client_next(worker, conn->client, &event))
            != TWS_EOF) {
-        if (status == TWS_AGAIN
-            && tws_served_await_bytes(conn, deadline, "close") < 0) {
+        if (status != TWS_AGAIN) {
+            continue;
+        }
+        if (waited && tws_deadline_is_over(deadline)) {
+            return 0; /* what there is to be read has no end */
+        }
+        waited = true;
+        if (tws_served_await_bytes(conn, deadline, "close") < 0) {
             if (!PyErr_ExceptionMatches(PyExc_TimeoutError)
                 && !PyErr_ExceptionMatches(PyExc_BlockingIOError)
                 && !PyErr_ExceptionMatches(conn->state->SocketClosed)) {
