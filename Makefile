@@ -193,10 +193,11 @@ lint: packages-dev $(VENV)/for-checks ## style of Python and C, layers, banned c
 	@$(PY) tools/check_mirror.py
 	@$(VENV)/bin/pre-commit validate-config
 
-types: $(VENV)/built $(VENV)/for-checks ## mypy, and the stub against the module
+types: $(VENV)/built $(VENV)/for-checks ## mypy, pyright, and the stub against the module
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy tools
-	@$(VENV)/bin/stubtest twspy._twspy
+	@$(VENV)/bin/mypy tools tests/typed/uses.py
+	@$(VENV)/bin/basedpyright -p tests/typed --pythonpath $(PY)
+	@$(VENV)/bin/stubtest --allowlist tests/typed/stubtest.txt twspy._twspy
 
 check: lint types ## lint and types
 

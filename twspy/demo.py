@@ -22,6 +22,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from importlib import resources
+from typing import Self
 
 from . import (
     CLOSE_POLICY,
@@ -103,7 +104,7 @@ class ChatServer(Server):
         host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
         return f'http://{f"[{host}]" if ":" in host else host}:{port}/'
 
-    def start(self, loops: int = 1) -> Server:
+    def start(self, loops: int = 1) -> Self:
         super().start(loops)
         # Not earlier: who reads this line may connect at once.
         print(self.url, flush=True)

@@ -5,24 +5,59 @@ from __future__ import annotations
 import inspect
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Self,
+    SupportsIndex,
+    TypedDict,
+    Unpack,
+    cast,
+)
 
 from ._binding import Address, listening
 from ._handlers import check_handlers, refuse_option
 from ._runner import Runner, check_number
 from ._tls import server_settings
-from ._twspy import Connection, Message
+from ._twspy import Auth, CloseMessage, Connection, Message
 from ._twspy import Server as _Loops
 from ._workers import check_count, run_workers
+from .extensions import Compression, Templates
 from .http import Request, Response
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
 logger = logging.getLogger('twspy.server')
+
+
+class _Options(TypedDict, total=False):
+    """The options of `Server` that its C half takes."""
+
+    protocols: Iterable[str]
+    extensions: Templates
+    compression: Compression
+    trusted_origins: Iterable[str] | Literal['same-origin']
+    locations: Iterable[str]
+    auth: Auth | None
+    max_size: int | None
+    max_queue: SupportsIndex
+    low_water: SupportsIndex | None
+    max_clients: SupportsIndex | None
+    max_threads: SupportsIndex
+    max_half_open: SupportsIndex | None
+    max_head_size: SupportsIndex
+    max_header_lines: SupportsIndex
+    open_timeout: float | None
+    close_timeout: float | None
+    ping_interval: float | None
+    ping_timeout: float | None
+    idle_timeout: float | None
+    send_timeout: float | None
 
 
 class _Missing:
@@ -151,7 +186,7 @@ class Server(_Loops):
         *,
         ssl: SSLContext | None = None,
         sock: socket.socket | None = None,
-        **options: Any,
+        **options: Unpack[_Options],
     ) -> None:
         misspelt = check_handlers(type(self), Server)
         if options:
@@ -238,7 +273,7 @@ class Server(_Loops):
         """Called with each TextMessage or BinaryMessage of a client."""
         logger.debug('client %s sent %r', client, message)
 
-    def onclose(self, client: Connection, message: Any) -> None:
+    def onclose(self, client: Connection, message: CloseMessage) -> None:
         """Called once when a client is gone, after its `onopen`.
 
         message: a CloseMessage; its code is 1006 where no Close frame came.
@@ -323,7 +358,7 @@ class Server(_Loops):
         else:
             run_workers(self._runner, check_count(workers), start)
 
-    def start(self, loops: int = 1) -> Server:
+    def start(self, loops: int = 1) -> Self:
         """Serve in the background; returns the server itself.
 
         loops: how many loops to serve with in this process, each with its own
@@ -372,7 +407,7 @@ class Server(_Loops):
         """
         self._runner.reload_certificates()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
