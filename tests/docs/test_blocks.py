@@ -27,6 +27,7 @@ PAGES = sorted((ROOT / 'docs').rglob('*.md'))
 PORTS = re.compile(r'\b(8000|8001|8443)\b')
 # What a reader's shell may be given; `make` and `python` are looked into.
 COMMANDS = {
+    '.',
     'apt-get',
     'certbot',
     'cp',
@@ -40,6 +41,7 @@ COMMANDS = {
     'openssl',
     'pip',
     'python',
+    'python3',
     'python3.13t',
     'systemctl',
     'twspy',
