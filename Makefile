@@ -57,7 +57,7 @@ ctest: packages-build ## run the C tests with sanitizers (CC=clang, SANITIZE=thr
 
 # Those that are long for the sake of chance, of size or of all splits tell
 # valgrind nothing new; in others almost all of the time is OpenSSL's or zlib's.
-VALGRIND_LEFT_OUT = _(stress|slow|hostile|inflating|nonces|assembler|client_compress|client_write|deflate|keepalive|server_threads|utf8)$$|_tls(_(certificate|context|error|files|handshake|info|memory|site))?$$
+VALGRIND_LEFT_OUT = _(stress|slow|hostile|inflating|nonces|assembler|assembler_limits|client_compress|client_write|deflate|keepalive|poller_threads|server_threads|serving|utf8)$$|_tls(_(bio|certificate|context|error|files|handshake|info|memory|platform|site))?$$
 VALGRIND_TESTS = $$($(CORE) SANITIZE= names | tr ' ' '\n' | grep -vE '$(VALGRIND_LEFT_OUT)')
 valgrind: packages-dev ## run the C tests under valgrind
 	@$(CORE) SANITIZE= tests
